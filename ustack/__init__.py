@@ -1,0 +1,1 @@
+"""ustack: a TCP/IP stack in user space."""

@@ -1,0 +1,87 @@
+"""Every knob of the stack, with its unit, default and source. Frozen: a running connection
+keeps the configuration it was opened with."""
+
+from dataclasses import dataclass, field
+
+SECOND = 1_000_000  # µs
+
+
+@dataclass(slots=True, frozen=True)
+class TcpConfig:
+    """What one connection is opened with. Times are µs, sizes are bytes."""
+
+    # Round trip and retransmission
+    initial_rto_us: int = 1 * SECOND  # RFC 6298 §2.1
+    min_rto_us: int = 200_000  # Linux: 200 ms; RFC 6298 §2.4 says 1 s
+    max_rto_us: int = 120 * SECOND  # RFC 6298 §2.5: at least 60 s
+    r1_retransmissions: int = 3  # RFC 9293 §3.8.3: advice to IP and to the user after so many
+    r2_retransmissions: int = 15  # RFC 9293 §3.8.3; Linux tcp_retries2 (some 15 minutes)
+    r2_timeout_us: int | None = None  # overrides r2_retransmissions; R2 as a time (MUST-21)
+    syn_retransmissions: int = 7  # RFC 9293 §3.8.3: 3 minutes or more (1+2+4+...+64+120 s)
+    syn_ack_retransmissions: int = 5  # Linux tcp_synack_retries
+    orphan_retransmissions: int = 8  # Linux tcp_orphan_retries: after close(), nobody waits
+
+    # Time limits
+    user_timeout_us: int | None = None  # RFC 5482; None: only R2 limits
+    msl_us: int = 30 * SECOND  # RFC 9293 §3.4.2 says 2 min; Linux holds TIME_WAIT for 60 s
+    fin_wait_2_timeout_us: int = 60 * SECOND  # Linux tcp_fin_timeout: only after a full close()
+    linger_us: int | None = None  # None: close() in the background; 0: close() aborts
+    persist_min_us: int = 200_000  # floor of the zero-window probe interval
+    persist_max_us: int = 120 * SECOND  # RFC 1122 §4.2.2.17 lets us choose the ceiling
+
+    # Acknowledgments
+    delayed_ack_us: int = 40_000  # Linux delack; RFC 9293 §3.8.6.3 allows < 500 ms
+    ack_every_second_segment: bool = False  # True: the letter of SHLD-19 also inside one batch
+    quick_acks: int = 16  # this many first segments are ACKed at once (Linux quickack)
+
+    # Options offered
+    window_scaling: bool = True  # RFC 7323 §2
+    timestamps: bool = True  # RFC 7323 §3
+    sack: bool = True  # RFC 2018
+    require_timestamps: bool = False  # RFC 7323 §3.2 SHOULD drop; Linux accepts
+    mss: int | None = None  # cap on the MSS announced; None: what the MTU allows
+
+    # Sending
+    nagle: bool = True  # RFC 9293 §3.7.4
+    initial_window_segments: int = 10  # RFC 6928
+    congestion: str = "newreno"  # a name in ustack.tcp.congestion.REGISTRY
+    send_buffer: int = 4 << 20  # most bytes accepted from the user and not yet acknowledged
+    sws_override_us: int = 200_000  # RFC 9293 §3.8.6.2.1: 0.1 to 1 s
+    dscp: int = 0  # RFC 2474 code point of every segment (MUST-48)
+    ttl: int = 64  # MUST-49; also the IPv6 hop limit
+    path_mtu_discovery: bool = True  # DF set, RFC 1191
+
+    # Receiving
+    receive_buffer: int = 4 << 20  # bounds the window and all memory held for received data
+
+    # Keep-alive: off unless asked for (MUST-25)
+    keep_alive: bool = False
+    keep_alive_idle_us: int = 7200 * SECOND  # MUST-28: 2 hours or more
+    keep_alive_interval_us: int = 75 * SECOND
+    keep_alive_probes: int = 9  # MUST-29: one lost probe is no proof
+
+    # Security
+    rfc1337: bool = False  # True: RST is ignored in TIME-WAIT
+    challenge_ack_interval_us: int = 500_000  # RFC 5961 §7 per connection; Linux invalid_ratelimit
+
+
+@dataclass(slots=True, frozen=True)
+class StackConfig:
+    """What a whole stack (one host) is made with."""
+
+    addresses: tuple[str, ...] = ()  # "10.9.0.2/24", "fd00:9::2/64": ours, with the prefix
+    mtu: int = 1500
+    gso_max: int = 0  # largest IP packet that the device segments for us; 0: no offload
+    checksum_offload: bool = False  # the device completes checksums (virtio NEEDS_CSUM)
+    tcp: TcpConfig = field(default_factory=TcpConfig)
+
+    ephemeral_ports: tuple[int, int] = (32768, 60999)  # inclusive; Linux ip_local_port_range
+    time_wait_reuse_us: int = 1 * SECOND  # Linux tcp_tw_reuse: with timestamps, after this long
+    max_connections: int = 1 << 20
+    max_time_waits: int = 1 << 18  # Linux tcp_max_tw_buckets on a machine of this size
+    max_half_open: int = 4096  # SYN-RECEIVED over all listeners
+    challenge_acks_per_second: int = 1000  # RFC 5961 §7 over the whole stack
+    resets_per_second: int = 1000  # RSTs to segments without a connection
+    icmp_per_second: int = 1000  # echo replies and errors that we originate
+    max_fragments: int = 1 << 20  # bytes held for IP reassembly, over all datagrams
+    fragment_timeout_us: int = 30 * SECOND  # RFC 1122 §3.3.2: 60 to 120 s; Linux ipfrag_time: 30 s
