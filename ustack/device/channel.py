@@ -58,11 +58,11 @@ class ChannelDevice:
     def fileno(self) -> int:
         return -1
 
-    def read(self, budget: int, now: int) -> list[bytes]:  # noqa: ARG002
+    def read(self, budget: int, now: int) -> list[bytes]:
         waiting = self._waiting
         return [waiting.popleft() for _ in range(min(budget, len(waiting)))]
 
-    def write(self, parts: Sequence[Buffer], now: int) -> bool:  # noqa: ARG002
+    def write(self, parts: Sequence[Buffer], now: int) -> bool:
         if self._closed:
             return True
         try:

@@ -95,17 +95,17 @@ class TunDevice:
     def fileno(self) -> int:
         return self._fd
 
-    def read(self, budget: int, now: int) -> list[bytes]:  # hot  # noqa: ARG002
+    def read(self, budget: int, now: int) -> list[bytes]:  # hot
         """Fresh `bytes` per frame: payload views stay valid as long as anyone wants them."""
         fd = self._fd
         frames: list[bytes] = []
         try:
             if self._offload:
                 for _ in range(budget):
-                    frames.append(os.read(fd, READ_SIZE))  # noqa: PERF401 (until EAGAIN)
+                    frames.append(os.read(fd, READ_SIZE))
             else:
                 for _ in range(budget):
-                    frames.append(NO_OFFLOAD + os.read(fd, MAX_PACKET))  # noqa: PERF401
+                    frames.append(NO_OFFLOAD + os.read(fd, MAX_PACKET))
         except BlockingIOError:
             pass
         except OSError as error:
