@@ -1,0 +1,153 @@
+"""TCP options: one tolerant pass in, fixed layouts out.
+
+Owns kinds, lengths and alignment. Must not know the state of the connection: which option is
+valid on which segment is decided by the handshake. RFC 9293 §3.2, RFC 7323 (WS, TS), RFC 2018
+(SACK), RFC 7413 (TFO), RFC 5482 (UTO), RFC 6994 (experimental kinds).
+"""
+
+import struct
+
+from ustack.wire import Buffer
+from ustack.wire.tcp import MAX_OPTIONS_LEN
+
+END = 0  # RFC 9293 §3.2
+NOP = 1
+MSS = 2
+WINDOW_SCALE = 3  # RFC 7323 §2
+SACK_PERMITTED = 4  # RFC 2018 §2
+SACK = 5  # RFC 2018 §3
+TIMESTAMPS = 8  # RFC 7323 §3
+USER_TIMEOUT = 28  # RFC 5482 §3
+FAST_OPEN = 34  # RFC 7413 §4.1.1
+EXPERIMENT = 254  # RFC 4727 §7.2
+FAST_OPEN_MAGIC = 0xF989  # RFC 7413 appendix B: fast open under the experimental kind
+
+MAX_WINDOW_SCALE = 14  # RFC 7323 §2.3
+
+_HALF = struct.Struct("!H")
+_TIMESTAMPS = struct.Struct("!II")  # TSval, TSecr
+_EDGES = struct.Struct("!II")  # left, right edge of one SACK block
+_ALIGNED_TIMESTAMPS = struct.Struct("!III")  # the layout below, TSval, TSecr
+_NOP_NOP_TIMESTAMPS = NOP << 24 | NOP << 16 | TIMESTAMPS << 8 | 10  # RFC 7323 appendix A
+
+
+class Options:
+    """What one segment's options said; None, False or () where it said nothing."""
+
+    __slots__ = (
+        "mss",  # bytes
+        "wscale",  # shift, 0..14
+        "sack_permitted",
+        "tsval",  # low 32 bits
+        "tsecr",  # low 32 bits
+        "sack",  # ((left, right), ...), low 32 bits, in the order sent
+        "fast_open",  # cookie; b"" asks for one
+        "user_timeout",  # seconds
+        "malformed",  # a length made no sense; what stood before it is kept
+    )
+
+    def __init__(self) -> None:
+        self.mss: int | None = None
+        self.wscale: int | None = None
+        self.sack_permitted = False
+        self.tsval: int | None = None
+        self.tsecr: int | None = None
+        self.sack: tuple[tuple[int, int], ...] = ()
+        self.fast_open: bytes | None = None
+        self.user_timeout: int | None = None
+        self.malformed = False
+
+
+def decode_options(data: Buffer, start: int, end: int) -> Options:  # hot
+    """The options in data[start:end], in any order and alignment. Never raises.
+
+    A known kind of wrong length is ignored (RFC 9293 §3.2: MUST-5 to MUST-7); a length that
+    cannot be stepped over ends the parse. Of a repeated option the last one counts.
+    """
+    options = Options()
+    if end - start == 12:
+        layout, tsval, tsecr = _ALIGNED_TIMESTAMPS.unpack_from(data, start)
+        if layout == _NOP_NOP_TIMESTAMPS:
+            options.tsval = tsval
+            options.tsecr = tsecr
+            return options
+    at = start
+    while at < end:
+        kind = data[at]
+        if kind == END:
+            break
+        if kind == NOP:
+            at += 1
+            continue
+        length = data[at + 1] if at + 1 < end else 0
+        if length < 2 or at + length > end:
+            options.malformed = True
+            break
+        _decode_one(options, data, kind, at + 2, length - 2)
+        at += length
+    return options
+
+
+def _decode_one(options: Options, data: Buffer, kind: int, at: int, size: int) -> None:
+    """Sets what the option with `size` bytes of content at data[at:] says."""
+    if kind == MSS and size == 2:
+        options.mss = _HALF.unpack_from(data, at)[0] or options.mss
+    elif kind == WINDOW_SCALE and size == 1:
+        options.wscale = min(data[at], MAX_WINDOW_SCALE)
+    elif kind == SACK_PERMITTED and size == 0:
+        options.sack_permitted = True
+    elif kind == SACK and size and size % 8 == 0:
+        options.sack = tuple(_EDGES.iter_unpack(bytes(data[at : at + size])))
+    elif kind == TIMESTAMPS and size == 8:
+        options.tsval, options.tsecr = _TIMESTAMPS.unpack_from(data, at)
+    elif kind == USER_TIMEOUT and size == 2:
+        granularity_value = _HALF.unpack_from(data, at)[0]
+        value = granularity_value & 0x7FFF
+        options.user_timeout = value * 60 if granularity_value & 0x8000 else value
+    elif kind == FAST_OPEN and _is_cookie_size(size):
+        options.fast_open = bytes(data[at : at + size])
+    elif kind == EXPERIMENT and size >= 2 and _is_cookie_size(size - 2):
+        if _HALF.unpack_from(data, at)[0] == FAST_OPEN_MAGIC:
+            options.fast_open = bytes(data[at + 2 : at + size])
+
+
+def _is_cookie_size(size: int) -> bool:
+    """None (a request), or 4 to 16 bytes, even: RFC 7413 §2."""
+    return size == 0 or (4 <= size <= 16 and size % 2 == 0)
+
+
+def encode_options(
+    *,
+    mss: int | None = None,
+    wscale: int | None = None,
+    sack_permitted: bool = False,
+    tsval: int | None = None,
+    tsecr: int = 0,
+    sack: tuple[tuple[int, int], ...] = (),
+    fast_open: bytes | None = None,
+) -> bytes:
+    """The options in Linux's order, each on a 32-bit boundary: a multiple of 4, at most 40 bytes.
+
+    SACK blocks are low 32 bit edges, most important first; those that do not fit are left out:
+    three fit beside timestamps, four without (RFC 2018 §3).
+    """
+    out = b""
+    if mss is not None:
+        out += struct.pack("!BBH", MSS, 4, mss)
+    if tsval is not None:
+        out += bytes((SACK_PERMITTED, 2) if sack_permitted else (NOP, NOP))
+        out += struct.pack("!BBII", TIMESTAMPS, 10, tsval, tsecr)
+    elif sack_permitted:
+        out += bytes((NOP, NOP, SACK_PERMITTED, 2))
+    if wscale is not None:
+        out += bytes((NOP, WINDOW_SCALE, 3, wscale))
+    if fast_open is not None:
+        out += bytes((FAST_OPEN, 2 + len(fast_open))) + fast_open
+        out += bytes((NOP,)) * (-len(out) % 4)
+    blocks = sack[: max(0, (MAX_OPTIONS_LEN - len(out) - 4) // 8)]
+    if blocks:
+        out += bytes((NOP, NOP, SACK, 2 + 8 * len(blocks)))
+        for left, right in blocks:
+            out += _EDGES.pack(left, right)
+    assert len(out) <= MAX_OPTIONS_LEN
+    return out
