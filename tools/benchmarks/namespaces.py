@@ -1,0 +1,76 @@
+"""Private network namespaces for the benchmarks: nothing here touches the machine's own network.
+
+`enter_private` moves the whole benchmark into a fresh namespace. `VethPeer` makes a second one
+for the kernel's server, joined to the first by a veth pair.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyroute2 import Ethtool
+
+KERNEL_SIDE = "10.8.0.1"
+KERNEL_SERVER = "10.8.0.2"
+_INSIDE = "USTACK_BENCH_NAMESPACE"
+_OFFLOADS = ("segmentation", "checksum", "gro", "gso")
+
+
+def enter_private() -> None:
+    """Executes this program again inside a new network namespace, unless it is there already.
+
+    Without root a user namespace is made around it, where the machine allows that.
+    """
+    if _INSIDE not in os.environ:
+        os.environ[_INSIDE] = "1"
+        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        command = ["unshare", *user, "--net", sys.executable, *sys.orig_argv[1:]]
+        os.execvp(command[0], command)
+    run("ip", "link", "set", "lo", "up")
+    # IPv6 would send router solicitations and listener reports into the middle of a figure.
+    sysctl("net/ipv6/conf/default/disable_ipv6", "1")
+    # The client closes first: tens of thousands of its TIME_WAITs must not run out of ports.
+    sysctl("net/ipv4/ip_local_port_range", "1024 65535")
+    sysctl("net/ipv4/tcp_tw_reuse", "1")
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
+def sysctl(name: str, value: str) -> None:
+    with open(f"/proc/sys/{name}", "w") as file:
+        file.write(value)
+
+
+def offload_off(interface: str) -> None:
+    """Switches off segmentation, coalescing and checksum offload: `ethtool -K tso off gso off`."""
+    with Ethtool() as ethtool:
+        features = ethtool.get_features(interface)
+        for name, feature in features.features.items():
+            if feature.available and any(word in name for word in _OFFLOADS):
+                feature.enable = False
+        ethtool.set_features(interface, features)
+
+
+@contextmanager
+def veth_to(pid: int, mtu: int, offload: bool) -> Iterator[None]:
+    """A veth pair between this namespace (`KERNEL_SIDE`) and that of `pid` (`KERNEL_SERVER`)."""
+    ours, theirs = "bench0", "bench1"
+    inside = ("nsenter", "--target", str(pid), "--net")
+    run("ip", "link", "add", ours, "mtu", str(mtu), "type", "veth", "peer", "name", theirs,
+        "mtu", str(mtu))  # fmt: skip
+    try:
+        if not offload:
+            offload_off(ours)
+            offload_off(theirs)
+        run("ip", "link", "set", theirs, "netns", str(pid))
+        run("ip", "address", "add", f"{KERNEL_SIDE}/24", "dev", ours)
+        run("ip", "link", "set", ours, "up")
+        run(*inside, "ip", "address", "add", f"{KERNEL_SERVER}/24", "dev", theirs)
+        run(*inside, "ip", "link", "set", theirs, "up")
+        yield
+    finally:
+        run("ip", "link", "delete", ours)
