@@ -40,7 +40,9 @@ class CaptureProbe:
         self._now_to_epoch_ns = now_to_epoch_ns
         self._owned = isinstance(target, Path | str)
         self._file: BinaryIO = (
-            open(target, "wb", buffering=0) if isinstance(target, Path | str) else target
+            open(target, "wb", buffering=0)  # noqa: SIM115 (until close)
+            if isinstance(target, Path | str)
+            else target
         )
         self._writer = Writer(self._file)
         self._writer.interface(LINK_RAW, name=interface, description="ustack, as the stack sees it")
