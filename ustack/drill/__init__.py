@@ -1,0 +1,1 @@
+"""packetdrill scripts, played on ustack: lexer, parser, player on a virtual clock, matcher."""

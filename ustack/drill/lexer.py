@@ -1,0 +1,191 @@
+"""Text of a packetdrill script to tokens.
+
+Owns what a word, a number and a comment is; knows nothing of events. The longest match wins, and
+among equal lengths the earlier rule. `-D NAME=value` replaces a word here, so the parser never
+sees a definition. Lines `#ifdef NAME`, `#ifndef NAME`, `#else` and `#endif` (the FreeBSD scripts
+have them) select text before anything else is read.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NoReturn
+
+from ustack.errors import MalformedFile
+
+
+class Kind(Enum):
+    """What a token is."""
+
+    ELLIPSIS = "..."
+    OPTION = "option"
+    FLOAT = "number with a point"
+    INTEGER = "integer"
+    HEX = "hexadecimal integer"
+    WORD = "word"
+    STRING = "string"
+    COMMAND = "command"
+    CODE = "code"
+    ADDRESS = "address"
+    CHARACTER = "character"
+    END = "end of file"
+
+
+@dataclass(slots=True, frozen=True)
+class Position:
+    """Where something stands in a script."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def error(self, message: str) -> MalformedFile:
+        """The error to raise for what stands here."""
+        return MalformedFile(f"{self}: {message}")
+
+
+@dataclass(slots=True, frozen=True)
+class Token:
+    """One token. `text` is the source for words and numbers, the contents for quoted things."""
+
+    kind: Kind
+    text: str
+    position: Position
+    adjacent: bool  # no white space stands between this token and the one before it
+
+    def is_character(self, character: str) -> bool:
+        """Whether this is the one-character token `character`."""
+        return self.kind is Kind.CHARACTER and self.text == character
+
+    def describe(self) -> str:
+        """The token as it is named in an error message."""
+        return self.kind.value if self.kind is Kind.END else f"'{self.text}'"
+
+
+# "1:1001" must stay integer, colon, integer: an IPv6 literal has "::" or all eight groups.
+_GROUP = "[0-9a-fA-F]{1,4}"
+_IPV6 = (
+    rf"(?:{_GROUP}:){{7}}{_GROUP}"
+    rf"|(?:{_GROUP}(?::{_GROUP})*)?::(?:(?:{_GROUP}:)*(?:\d+\.\d+\.\d+\.\d+|{_GROUP}))?"
+)
+_RULES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    (Kind.WORD, re.compile(r"sequence#")),
+    (Kind.ELLIPSIS, re.compile(r"\.\.\.")),
+    (Kind.OPTION, re.compile(r"--[a-zA-Z0-9_]+")),
+    (Kind.FLOAT, re.compile(r"-?[0-9]*\.[0-9]+")),
+    (Kind.INTEGER, re.compile(r"-?[0-9]+")),
+    (Kind.HEX, re.compile(r"0x[0-9a-fA-F]+")),
+    (Kind.WORD, re.compile(r"[a-zA-Z0-9_]+")),
+    (Kind.STRING, re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)),
+    (Kind.COMMAND, re.compile(r"`(?:[^`\\]|\\.)*`", re.DOTALL)),
+    (Kind.CODE, re.compile(r"%\{.*?\}%", re.DOTALL)),
+    (Kind.ADDRESS, re.compile(r"\d+\.\d+\.\d+\.\d+")),
+    (Kind.ADDRESS, re.compile(_IPV6)),
+    (Kind.CHARACTER, re.compile(r"[-+*~<>:()\[\]{},=|./!]")),
+)
+_BLANK = re.compile(r"(?:[ \t\r\n\f]+|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
+_DIRECTIVE = re.compile(r"^[ \t]*#(ifdef|ifndef|else|endif)\b[ \t]*(\w*)")
+_QUOTES = {Kind.STRING: (1, 1), Kind.COMMAND: (1, 1), Kind.CODE: (2, 2)}
+_UNCLOSED = {'"': "string", "`": "command", "%{": "code snippet", "/*": "comment"}
+
+# A reserved word keeps its meaning whatever -D says.
+RESERVED = frozenset(
+    """sa_family sin_port sin_addr msg_name msg_iov msg_flags msg_control cmsg_level cmsg_type
+    cmsg_data ee_errno ee_origin ee_type ee_code ee_info ee_data scm_sec scm_nsec fd u32 u64 ptr
+    events revents onoff linger htons ipv4 ipv6 icmp udp GREv0 gre raw sum off key seq none checksum
+    sequence# present encap psp spi mpls label tc ttl inet_addr inet6_addr ack eol ecr mss mtu nop
+    sack sackOK md5 TS FO FOEXP ECN e0b e1b ceb tos flowlabel flags Flags val win urg wscale ect01
+    ect0 ect1 noecn ce id""".split()
+)
+
+
+def tokenize(text: str, file: str, definitions: Mapping[str, str]) -> list[Token]:
+    """All tokens of `text`, ended by one END token; raises MalformedFile at what is no token."""
+    text = _select(text, file, definitions)
+    tokens: list[Token] = []
+    at, line, adjacent = 0, 1, False
+    while True:
+        blank = _BLANK.match(text, at)
+        if blank:
+            line += blank[0].count("\n")
+            at, adjacent = blank.end(), False
+        position = Position(file, line)
+        if at >= len(text):
+            tokens.append(Token(Kind.END, "", position, adjacent=False))
+            return tokens
+        kind, source = _longest(text, at, position)
+        before, after = _QUOTES.get(kind, (0, 0))
+        content = source[before : len(source) - after]
+        if kind is Kind.CODE:
+            content = content.strip(" \t")
+        token = Token(kind, content, position, adjacent)
+        if kind is Kind.WORD and content in definitions and content not in RESERVED:
+            token = _defined(definitions[content], token)
+        tokens.append(token)
+        line += source.count("\n")
+        at, adjacent = at + len(source), True
+
+
+def _longest(text: str, at: int, position: Position) -> tuple[Kind, str]:
+    best: tuple[Kind, str] | None = None
+    for kind, rule in _RULES:
+        found = rule.match(text, at)
+        if found and (best is None or len(found[0]) > len(best[1])):
+            best = kind, found[0]
+    if best is None or text.startswith("/*", at):
+        _refuse(text, at, position)
+    return best
+
+
+def _refuse(text: str, at: int, position: Position) -> NoReturn:
+    for opening, name in _UNCLOSED.items():
+        if text.startswith(opening, at):
+            raise position.error(f"{name} without an end")
+    raise position.error(f"unexpected character {text[at]!r}")
+
+
+def _defined(value: str, word: Token) -> Token:
+    """The token that `-D` puts in the place of `word`."""
+    if value[:1] == '"':
+        return Token(Kind.STRING, value.strip('"'), word.position, word.adjacent)
+    if value[:1] == "`":
+        return Token(Kind.COMMAND, value.strip("`"), word.position, word.adjacent)
+    try:
+        number = int(value, 0)
+    except ValueError:
+        # "0123" is no Python number, but strtol() reads it, so the original does as well.
+        kind = Kind.INTEGER if re.fullmatch(r"-?[0-9]+", value) else Kind.WORD
+        return Token(kind, value, word.position, word.adjacent)
+    return Token(Kind.INTEGER, str(number), word.position, word.adjacent)
+
+
+def _select(text: str, file: str, definitions: Mapping[str, str]) -> str:
+    """`text` with the lines that #ifdef leaves out made empty, so that line numbers stay."""
+    if "#" not in text:
+        return text
+    lines = text.split("\n")
+    open_blocks: list[tuple[bool, Position]] = []
+    for index, line in enumerate(lines):
+        found = _DIRECTIVE.match(line)
+        position = Position(file, index + 1)
+        # Outside of a block, "#else" can only be a comment in a snippet of Python.
+        if found is None or (found[1] in ("else", "endif") and not open_blocks):
+            if not all(taken for taken, _ in open_blocks):
+                lines[index] = ""
+            continue
+        lines[index] = ""
+        directive, name = found[1], found[2]
+        if directive in ("ifdef", "ifndef"):
+            if not name:
+                raise position.error(f"#{directive} without a name")
+            open_blocks.append(((name in definitions) == (directive == "ifdef"), position))
+        elif directive == "else":
+            open_blocks[-1] = (not open_blocks[-1][0], open_blocks[-1][1])
+        else:
+            open_blocks.pop()
+    if open_blocks:
+        raise open_blocks[-1][1].error("#ifdef without #endif")
+    return "\n".join(lines)

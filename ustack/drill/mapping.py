@@ -1,0 +1,310 @@
+"""The socket under test, and what translates between its script space and its live space.
+
+Owns the rules of language §10: which socket a packet of the script is about, where its ISNs,
+ports and timestamps are learnt from, and how numbers are shifted. Sends and compares nothing.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from ustack.drill.packets import Endpoints, LivePacket
+from ustack.drill.script import (
+    ACE_FLAGS,
+    ACE_SHIFT,
+    IcmpPacket,
+    IpInfo,
+    Quoted,
+    Sack,
+    Settings,
+    TcpOption,
+    TcpPacket,
+    Timestamp,
+)
+from ustack.wire.tcp import ACK, SYN
+
+FIRST_REMOTE_PORT = 49152  # RFC 6335 §6: the dynamic ports; each child gets the next one
+MASK32 = 0xFFFF_FFFF
+
+
+class MappingError(Exception):
+    """A packet of the script cannot be translated; the text says why."""
+
+
+class Stage(Enum):
+    """How much is known of a socket under test."""
+
+    NEW = "new"
+    LISTENING = "listening"
+    CONNECTING = "connecting"
+    SYN_SENT = "SYN sent"
+    SYN_ACKED = "SYN acknowledged"
+    PACKET_RECEIVED = "packet received"
+    SYNACK_SENT = "SYN-ACK sent"
+    SYNACK_ACKED = "SYN-ACK acknowledged"
+
+
+@dataclass(slots=True)
+class TestedSocket:
+    """One socket of the script. ISNs that are not known yet count as 0."""
+
+    __test__ = False  # no class of tests
+
+    stage: Stage = Stage.NEW
+    fd: int | None = None  # as the script calls it
+    outbound: Endpoints | None = None  # from the stack to the remote host
+    remote_isn: int = 0
+    live_local_isn: int = 0
+    script_local_isn: int = 0
+    stamps: dict[int, int] = field(default_factory=dict)  # written TS val -> live
+    stamp_base: tuple[int, int] | None = None  # the first pair
+    flow_label: tuple[int, int] | None = None  # (script, live)
+
+    # Live to script
+
+    def to_script(self, live: LivePacket, expected: TcpPacket) -> TcpPacket:
+        """The live packet in the numbers of the script, with the IP fields that `expected` names.
+
+        A flow label is shown as the script calls it when it is the one of that name.
+        """
+        header = live.header
+        assert header is not None
+        syn = bool(header.flags & SYN)
+        seq_shift = self.live_local_isn - (self.script_local_isn if syn else 0)
+        ack_shift = 0 if syn else self.remote_isn
+        ack = (header.ack - ack_shift) & MASK32 if header.flags & ACK else header.ack
+        ace = None
+        if expected.ace is not None:
+            ace = (header.flags & ACE_FLAGS) >> ACE_SHIFT
+        return TcpPacket(
+            header.flags,
+            header.seq if expected.absolute else (header.seq - seq_shift) & MASK32,
+            len(live.payload),
+            ack,
+            header.window,
+            header.urgent,
+            tuple(self._option_to_script(option, ack_shift) for option in live.options),
+            ip=self._ip_to_script(live, expected.ip),
+            absolute=expected.absolute,
+            ace=ace,
+        )
+
+    def _option_to_script(self, option: TcpOption, ack_shift: int) -> TcpOption:
+        if isinstance(option, Sack):
+            return Sack(tuple(_shifted(block, -ack_shift) for block in option.blocks))
+        if isinstance(option, Timestamp) and self.stamp_base is not None and option.val is not None:
+            script0, live0 = self.stamp_base
+            return replace(option, val=(script0 + option.val - live0) & MASK32)
+        return option
+
+    def _ip_to_script(self, live: LivePacket, expected: IpInfo) -> IpInfo:
+        flow_label = None
+        if expected.flow_label is not None:
+            flow_label = live.flow_label
+            if self.flow_label is not None and self.flow_label[1] == live.flow_label:
+                flow_label = self.flow_label[0]
+        ecn_names = ("noecn", "ect1", "ect0", "ce")
+        return IpInfo(
+            ecn=None if expected.ecn is None else ecn_names[live.tos & 3],
+            tos=None if expected.tos is None else live.tos,
+            ttl=None if expected.ttl is None else live.ttl,
+            flow_label=flow_label,
+        )
+
+    def learn(self, live: LivePacket, expected: TcpPacket) -> None:
+        """Takes what a packet sent by the stack teaches: our ISN, timestamps, the flow label.
+
+        Called before `to_script`.
+        """
+        header = live.header
+        assert header is not None
+        if header.flags & SYN:
+            written = header.seq if expected.seq is None else expected.seq
+            if not header.flags & ACK and self.stage is Stage.CONNECTING:
+                self.outbound = live.endpoints
+                self.live_local_isn, self.script_local_isn = header.seq, written
+                self.stage = Stage.SYN_SENT
+            elif header.flags & ACK and self.stage is Stage.PACKET_RECEIVED:
+                self.live_local_isn, self.script_local_isn = header.seq, written
+                self.stage = Stage.SYNACK_SENT
+        live_stamp = _stamp(live.options)
+        written_stamp = _stamp(expected.options or ())
+        if live_stamp and written_stamp and live_stamp.val is not None:
+            if written_stamp.val is not None:
+                self.stamps[written_stamp.val] = live_stamp.val
+                self.stamp_base = self.stamp_base or (written_stamp.val, live_stamp.val)
+        label = expected.ip.flow_label
+        if label is not None and live.flow_label:
+            if self.flow_label is None or (
+                label != self.flow_label[0] and live.flow_label != self.flow_label[1]
+            ):
+                self.flow_label = label, live.flow_label
+
+    # Script to live
+
+    def to_live(self, packet: TcpPacket, ecr_scaled: bool) -> TcpPacket:
+        """The written inbound packet in the numbers of the wire. Raises MappingError."""
+        syn = bool(packet.flags & SYN)
+        ack_shift = self.live_local_isn - (self.script_local_isn if syn else 0)
+        seq, ack = packet.seq or 0, packet.ack
+        if not syn and not packet.absolute:
+            seq = (seq + self.remote_isn) & MASK32
+        if packet.flags & ACK:
+            ack = (ack + ack_shift) & MASK32
+        options = tuple(
+            self._option_to_live(option, packet, ack_shift, ecr_scaled)
+            for option in packet.options or ()
+        )
+        return replace(packet, seq=seq, ack=ack, options=options)
+
+    def _option_to_live(
+        self, option: TcpOption, packet: TcpPacket, ack_shift: int, ecr_scaled: bool
+    ) -> TcpOption:
+        if isinstance(option, Sack):
+            return Sack(tuple(_shifted(block, ack_shift) for block in option.blocks))
+        if not isinstance(option, Timestamp) or option.ecr_absolute or not packet.flags & ACK:
+            return option
+        if option.ecr in self.stamps:
+            return replace(option, ecr=self.stamps[option.ecr])
+        if ecr_scaled and self.stamp_base is not None and option.ecr is not None:
+            script0, live0 = self.stamp_base
+            return replace(option, ecr=(option.ecr - script0 + live0) & MASK32)
+        raise MappingError(
+            f"unable to infer live TS ecr: no outbound packet was written with val {option.ecr}"
+        )
+
+    def quoted_sequence(self, packet: IcmpPacket) -> int:
+        """The live sequence number that an ICMP message quotes."""
+        return (packet.seq + self.live_local_isn) & MASK32
+
+
+class SocketsUnderTest:
+    """All sockets of a script; `current` is the one that its packets are about."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._local = ipaddress.ip_address(settings.local_address).packed
+        self._remote = ipaddress.ip_address(settings.remote_address).packed
+        self._sockets: list[TestedSocket] = []
+        self._ports: Iterator[int] = iter(range(FIRST_REMOTE_PORT, 65536))
+        self.current: TestedSocket | None = None
+
+    # System calls that name sockets
+
+    def created(self, fd: int) -> None:
+        """`socket()` returned the script's `fd`."""
+        self._add(TestedSocket(fd=fd))
+
+    def listening(self, fd: int) -> None:
+        """`listen(fd)` succeeded."""
+        socket = self.by_fd(fd)
+        if socket is not None:
+            socket.stage = Stage.LISTENING
+
+    def connecting(self, fd: int) -> None:
+        """`connect(fd)` or a sendto with an address begins."""
+        socket = self.by_fd(fd)
+        if socket is not None and socket.stage is Stage.NEW:
+            socket.stage = Stage.CONNECTING
+
+    def disconnected(self, fd: int) -> None:
+        """`connect(fd, AF_UNSPEC)`: as if it were new, but the socket of the script stays."""
+        socket = self.by_fd(fd)
+        if socket is not None:
+            socket.stage = Stage.NEW
+
+    def accepted(self, fd: int, remote_port: int) -> None:
+        """`accept()` returned `fd` for a connection from that port of the remote host."""
+        for socket in reversed(self._sockets):
+            if socket.stage in (Stage.SYNACK_SENT, Stage.SYNACK_ACKED) and socket.outbound:
+                if socket.outbound.destination_port == remote_port and socket.fd is None:
+                    socket.fd = fd
+                    return
+
+    def closed(self, fd: int) -> None:
+        """The number `fd` may be given to another socket."""
+        socket = self.by_fd(fd)
+        if socket is not None:
+            socket.fd = None
+
+    def by_fd(self, fd: int) -> TestedSocket | None:
+        """The newest socket that the script calls `fd`."""
+        return next((socket for socket in reversed(self._sockets) if socket.fd == fd), None)
+
+    # Packets
+
+    def inbound(self, packet: TcpPacket) -> tuple[TcpPacket, Endpoints]:
+        """The packet to inject, in live numbers, and its way. Raises MappingError."""
+        socket = self.current
+        if socket is None or socket.stage is Stage.LISTENING:
+            socket = self._add(TestedSocket(stage=Stage.PACKET_RECEIVED))
+            socket.outbound = self._passive_endpoints()
+            socket.remote_isn = packet.seq or 0
+        elif socket.outbound is None:
+            # A socket that is only bound: a packet to a port where nobody listens.
+            socket.outbound = self._passive_endpoints()
+        if socket.stage is Stage.SYN_SENT and packet.flags & (SYN | ACK) == SYN | ACK:
+            socket.remote_isn = packet.seq or 0
+            socket.stage = Stage.SYN_ACKED
+        elif socket.stage is Stage.SYNACK_SENT and packet.flags & ACK:
+            socket.stage = Stage.SYNACK_ACKED
+        assert socket.outbound is not None
+        endpoints = socket.outbound.reverse
+        if packet.ports is not None:
+            endpoints = replace(
+                endpoints,
+                source_port=packet.ports[0] or endpoints.source_port,
+                destination_port=packet.ports[1] or endpoints.destination_port,
+            )
+        return socket.to_live(packet, self._settings.ts_ecr_scaled), endpoints
+
+    def icmp(self, packet: IcmpPacket) -> tuple[IcmpPacket, Endpoints, Endpoints]:
+        """The message to inject, its way, and the way of the packet it quotes."""
+        socket = self.current
+        if socket is None or socket.outbound is None:
+            raise MappingError("there is no connection that an ICMP message could be about")
+        if packet.quoted is Quoted.TCP:
+            packet = replace(packet, seq=socket.quoted_sequence(packet))
+        return packet, Endpoints(self._remote, self._local), socket.outbound
+
+    def udp_endpoints(self) -> Endpoints:
+        """The way of an inbound datagram."""
+        socket = self.current
+        if socket is not None and socket.outbound is not None:
+            return socket.outbound.reverse
+        return self._passive_endpoints().reverse
+
+    def is_current(self, live: LivePacket) -> bool:
+        """Whether a packet sent by the stack belongs to the socket under test."""
+        socket = self.current
+        if socket is None or live.header is None:
+            return False
+        if socket.outbound is not None and socket.stage is not Stage.CONNECTING:
+            return live.endpoints == socket.outbound
+        return (
+            socket.stage is Stage.CONNECTING
+            and live.header.flags & (SYN | ACK) == SYN
+            and live.endpoints.destination == self._remote
+            and live.endpoints.destination_port == self._settings.connect_port
+        )
+
+    def to_remote(self, live: LivePacket) -> bool:
+        """Whether a packet goes to the remote host at all."""
+        return live.endpoints.destination == self._remote
+
+    def _add(self, socket: TestedSocket) -> TestedSocket:
+        self._sockets.append(socket)
+        self.current = socket
+        return socket
+
+    def _passive_endpoints(self) -> Endpoints:
+        return Endpoints(self._local, self._remote, self._settings.bind_port, next(self._ports))
+
+
+def _shifted(block: tuple[int, int], shift: int) -> tuple[int, int]:
+    return (block[0] + shift) & MASK32, (block[1] + shift) & MASK32
+
+
+def _stamp(options: tuple[TcpOption, ...]) -> Timestamp | None:
+    return next((option for option in options if isinstance(option, Timestamp)), None)

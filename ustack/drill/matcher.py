@@ -1,0 +1,157 @@
+"""Does a packet that the stack sent agree with the line of the script (language §11)?
+
+Both are `TcpPacket`s in script space here. Differences come back as words, none as an empty list.
+Relaxations are switches; the ones that a packet needed are reported, never silent.
+"""
+
+from dataclasses import dataclass
+
+from ustack.drill.notation import flags_text, ip_text, option_text, time_text
+from ustack.drill.packets import LivePacket
+from ustack.drill.script import IpInfo, TcpOption, TcpPacket, Timestamp
+from ustack.wire.tcp import CWR, FIN, PSH, TcpHeader
+
+RELAXATIONS = ("psh", "options", "window", "segments", "time")
+
+
+@dataclass(slots=True, frozen=True)
+class Window:
+    """When a packet may have been sent, µs since the start of the test; tolerance included."""
+
+    earliest_us: int
+    latest_us: int
+
+    def difference(self, sent_us: int) -> str | None:
+        """What is wrong with the time `sent_us`, or None."""
+        if self.earliest_us <= sent_us <= self.latest_us:
+            return None
+        return (
+            f"time: sent at {time_text(sent_us)}, expected "
+            f"{time_text(max(0, self.earliest_us))} to {time_text(self.latest_us)}"
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class StampCheck:
+    """How closely TS val is compared: one tick is `tick_us`, the tolerance is in µs."""
+
+    tick_us: int
+    tolerance_us: float
+
+
+def compare(
+    expected: TcpPacket,
+    actual: TcpPacket,
+    stamps: StampCheck | None = None,
+    relaxed: frozenset[str] = frozenset(),
+) -> list[str]:
+    """What differs between the written packet and the one sent, in the order of the header."""
+    found: list[str] = []
+    _compare_ip(expected.ip, actual.ip, found)
+    ignored = PSH if "psh" in relaxed else 0
+    if (expected.flags ^ actual.flags) & ~ignored:
+        ace = expected.ace is not None
+        written = flags_text(expected.flags, ace)
+        found.append(f"flags: expected {written}, actual {flags_text(actual.flags, ace)}")
+    if expected.seq is not None:
+        _compare_number("sequence number", expected.seq, actual.seq, found)
+    _compare_number("payload length", expected.length, actual.length, found)
+    _compare_number("ack", expected.ack, actual.ack, found)
+    if expected.window is not None and "window" not in relaxed:
+        _compare_number("win", expected.window, actual.window, found)
+    _compare_number("urg", expected.urgent, actual.urgent, found)
+    if expected.options is not None:
+        _compare_options(expected.options, actual.options or (), stamps, relaxed, found)
+    return found
+
+
+def _compare_number(name: str, expected: int, actual: int | None, found: list[str]) -> None:
+    if expected != actual:
+        found.append(f"{name}: expected {expected}, actual {actual}")
+
+
+def _compare_ip(expected: IpInfo, actual: IpInfo, found: list[str]) -> None:
+    ecn_right = (
+        expected.ecn is None
+        or expected.ecn == actual.ecn
+        or (expected.ecn == "ect01" and actual.ecn in ("ect0", "ect1"))
+    )
+    # A written TTL of 255 counts as not written (language §8).
+    ttl_right = expected.ttl in (None, 255, actual.ttl)
+    tos_right = expected.tos in (None, actual.tos)
+    label_right = expected.flow_label in (None, actual.flow_label)
+    if not (ecn_right and ttl_right and tos_right and label_right):
+        found.append(f"IP header: expected {ip_text(expected)}, actual {ip_text(actual)}")
+
+
+def _compare_options(
+    expected: tuple[TcpOption, ...],
+    actual: tuple[TcpOption, ...],
+    stamps: StampCheck | None,
+    relaxed: frozenset[str],
+    found: list[str],
+) -> None:
+    written = [_comparable(option, stamps) for option in expected]
+    seen = [_comparable(option, stamps) for option in actual]
+    if "options" in relaxed:
+        padding = ("nop", "eol")
+        written = sorted(option for option in written if option not in padding)
+        seen = sorted(option for option in seen if option not in padding)
+    if written != seen:
+        found.append(f"options: expected {_options_text(expected)}, actual {_options_text(actual)}")
+        return
+    if stamps is None:
+        return
+    for one, other in zip(expected, actual, strict=False):
+        if isinstance(one, Timestamp) and isinstance(other, Timestamp):
+            if one.val is not None and other.val is not None:
+                if abs(one.val - other.val) * stamps.tick_us > stamps.tolerance_us:
+                    found.append(f"TS val: expected {one.val}, actual {other.val}")
+
+
+def _comparable(option: TcpOption, stamps: StampCheck | None) -> str:
+    """The option as far as it is compared exactly: of a timestamp only that it is there."""
+    return "TS" if isinstance(option, Timestamp) else option_text(option)
+
+
+def _options_text(options: tuple[TcpOption, ...]) -> str:
+    return f"<{','.join(option_text(option) for option in options)}>" if options else "no options"
+
+
+def compare_live(live: LivePacket, expect_ipv6: bool) -> list[str]:
+    """What is wrong with the IP part of a packet whatever the script says."""
+    found: list[str] = []
+    if live.is_ipv6 != expect_ipv6:
+        found.append(f"IP version: expected {6 if expect_ipv6 else 4}")
+    if live.ip_header_length != (40 if live.is_ipv6 else 20):
+        found.append(f"IP header length: {live.ip_header_length} (there are options)")
+    if live.payload.strip(b"\0"):
+        found.append("payload: not all zeros")
+    return found
+
+
+def joins(previous: LivePacket, following: LivePacket, last: bool, relaxed: frozenset[str]) -> bool:
+    """Whether two packets can be pieces of one line (language §11.3); `last`: no piece follows."""
+    one, other = previous.header, following.header
+    assert one is not None and other is not None
+    same_length = len(following.payload) == len(previous.payload)
+    return (
+        _fixed_fields(previous, one) == _fixed_fields(following, other)
+        and other.seq == (one.seq + len(previous.payload)) & 0xFFFF_FFFF
+        and (last or same_length or "segments" in relaxed)
+    )
+
+
+def _fixed_fields(live: LivePacket, header: TcpHeader) -> tuple[object, ...]:
+    """What is the same in all pieces: all but FIN, PSH and CWR, the options and the numbers."""
+    flags = header.flags & ~(FIN | PSH | CWR)
+    return (
+        live.is_ipv6,
+        live.ip_header_length,
+        live.ttl,
+        header.data_offset,
+        flags,
+        header.ack,
+        header.window,
+        header.urgent,
+    )
