@@ -10,6 +10,7 @@ import fcntl
 import ipaddress
 import os
 import struct
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,6 +41,9 @@ READ_SIZE = HEADER_LEN + MAX_PACKET
 IOV_MAX = 1024  # linux/uio.h UIO_MAXIOV: parts in one writev
 IN6_ADDR_GEN_MODE_NONE = 1  # linux/if_link.h: no link-local address, so no router solicitation
 IFA_F_NODAD = 0x02  # linux/if_addr.h: usable at once; nobody else is on this link
+RTN_LOCAL = 2  # linux/rtnetlink.h: a route to this machine itself
+LOCAL_ROUTE_TIMEOUT_S = 2.0  # some ms is normal
+LOCAL_ROUTE_POLL_S = 0.001
 
 NO_OFFLOAD = bytes(HEADER_LEN)  # checksum complete, not a super-segment
 
@@ -165,11 +169,25 @@ def kernel_side(address: str) -> IPInterface:
     raise UsageError(f"address {address!r}: the prefix leaves no address for the kernel's side")
 
 
-def _open(name: str, flags: int) -> TunTapDevice:
+class _TunTapDevice(TunTapDevice):  # type: ignore[misc]
+    """When TUNSETIFF fails, pytun-pmd3 3.0.3 closes the descriptor and forgets that it did.
+
+    Its finalizer would close the number again, which is someone else's by then.
+    """
+
+    def __init__(self, name: str, flags: int) -> None:
+        try:
+            super().__init__(name, flags)
+        except OSError:
+            self._fd = -1
+            raise
+
+
+def _open(name: str, flags: int) -> _TunTapDevice:
     if len(name.encode()) >= IFNAMSIZ or "/" in name or any(c.isspace() for c in name):
         raise UsageError(f"interface name {name!r}: at most {IFNAMSIZ - 1} bytes, no space or /")
     try:
-        return TunTapDevice(name, flags)
+        return _TunTapDevice(name, flags)
     except OSError as error:
         reasons = {
             errno.ENOENT: "/dev/net/tun is missing (modprobe tun, or map it into the container)",
@@ -198,6 +216,8 @@ def _bring_up(name: str, mtu: int, hosts: Sequence[IPInterface]) -> None:
                     prefixlen=host.network.prefixlen,
                     IFA_FLAGS=IFA_F_NODAD if host.version == 6 else 0,
                 )
+            for host in hosts:
+                _wait_until_local(route, host)
     except NetlinkError as error:
         reasons = {
             errno.EPERM: "configuring an interface needs CAP_NET_ADMIN (root, or unshare -rn)",
@@ -205,6 +225,19 @@ def _bring_up(name: str, mtu: int, hosts: Sequence[IPInterface]) -> None:
         }
         reason = reasons.get(error.code, error.args[1])
         raise OSError(error.code, f"TUN {name!r}: {reason}") from error
+
+
+def _wait_until_local(route: IPRoute, host: IPInterface) -> None:
+    """Packets to `host` are delivered.
+
+    Linux: an IPv6 address gets its local route from a work queue, some time after netlink said
+    that it was added; until then, what we send to it is lost.
+    """
+    end = time.monotonic() + LOCAL_ROUTE_TIMEOUT_S
+    while route.route("get", dst=str(host.ip))[0]["type"] != RTN_LOCAL:
+        if time.monotonic() > end:
+            raise OSError(errno.ETIMEDOUT, f"the kernel does not take its address {host.ip}")
+        time.sleep(LOCAL_ROUTE_POLL_S)
 
 
 def _no_link_local() -> dict[str, list[tuple[str, int]]]:
