@@ -58,7 +58,7 @@ def offload_off(interface: str) -> None:
 @contextmanager
 def veth_to(pid: int, mtu: int, offload: bool) -> Iterator[None]:
     """A veth pair between this namespace (`KERNEL_SIDE`) and that of `pid` (`KERNEL_SERVER`)."""
-    ours, theirs = "bench0", "bench1"
+    ours, theirs = "veth0", "veth1"
     inside = ("nsenter", "--target", str(pid), "--net")
     run("ip", "link", "add", ours, "mtu", str(mtu), "type", "veth", "peer", "name", theirs,
         "mtu", str(mtu))  # fmt: skip

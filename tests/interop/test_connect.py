@@ -1,0 +1,168 @@
+"""Opening: refused, waiting for a full backlog, and many at once."""
+
+import asyncio
+import random
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.interop.in_process import comes_true, ustack_network
+from tests.interop.kernel_side import connect, counted, kernel_counters, kernel_sockets
+from tests.interop.serving import (
+    CLOSED_PORT,
+    ECHO,
+    KERNEL_IPV4,
+    KERNEL_IPV6,
+    USTACK_IPV4,
+    Serve,
+)
+from ustack.runtime.network import Network
+from ustack.runtime.streams import Writer
+from ustack.tcp.tcb import Tcb
+
+pytestmark = pytest.mark.interop
+
+PORT = 4000
+PARALLEL = 200
+EACH = 32 << 10  # bytes that each of the parallel connections carries both ways
+FAMILIES = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+
+
+@FAMILIES
+def test_a_connect_to_a_closed_port_of_ustack_is_refused(serve: Serve, family: str) -> None:
+    with (
+        serve() as serving,
+        counted(Tcp_AttemptFails=1),
+        pytest.raises(ConnectionRefusedError),
+    ):
+        connect(serving.address(family), CLOSED_PORT)
+
+
+@FAMILIES
+def test_a_connect_to_a_closed_port_of_the_kernel_is_refused(tmp_path: Path, family: str) -> None:
+    address = KERNEL_IPV6 if family == "ipv6" else KERNEL_IPV4
+
+    async def scenario() -> None:
+        async with ustack_network(tmp_path) as network:
+            with counted(Tcp_OutRsts=1), pytest.raises(ConnectionRefusedError):
+                await network.open_connection(address, CLOSED_PORT)
+
+    asyncio.run(scenario())
+
+
+def test_a_full_backlog_of_the_kernel_only_delays_ustack(tmp_path: Path) -> None:
+    """Linux drops the SYN while its accept queue is full, so ours must come again."""
+
+    async def scenario() -> None:
+        async with ustack_network(tmp_path) as network:
+            with socket.create_server((KERNEL_IPV4, PORT), backlog=0) as listener:
+                before = kernel_counters()["TcpExt.ListenDrops"]
+                opening = [
+                    asyncio.create_task(network.open_connection(KERNEL_IPV4, PORT))
+                    for _ in range(3)
+                ]
+                await comes_true(
+                    lambda: kernel_counters()["TcpExt.ListenDrops"] > before, "a SYN is dropped"
+                )
+                assert not all(task.done() for task in opening)
+                with ExitStack() as accepted:
+                    for _ in opening:
+                        connection, _ = await asyncio.to_thread(listener.accept)
+                        accepted.enter_context(connection).sendall(b"welcome")
+                    for task in opening:
+                        reader, writer = await task
+                        assert await reader.readexactly(7) == b"welcome"
+                        writer.transport.abort()
+
+    asyncio.run(scenario())
+
+
+def test_a_full_backlog_of_ustack_only_delays_the_kernel(tmp_path: Path) -> None:
+    backlog, clients = 2, 6
+
+    async def scenario() -> None:
+        async with ustack_network(tmp_path) as network:
+            driver, stack = network.driver, network.stack
+            listener = stack.listen(PORT, driver.now(), backlog=backlog)
+            before = kernel_counters()["TcpExt.TCPSynRetrans"]
+            with ExitStack() as sockets:
+                kernel_ends = [sockets.enter_context(start_connect()) for _ in range(clients)]
+                await comes_true(
+                    lambda: kernel_counters()["TcpExt.TCPSynRetrans"] > before,
+                    "the kernel had to send a SYN again",
+                )
+                assert len(stack.connections()) <= backlog + 1
+                accepted: list[Tcb] = []
+                while len(accepted) < clients:
+                    while (tcb := stack.accept(listener)) is not None:
+                        accepted.append(tcb)
+                        stack.send(tcb, b"welcome", driver.now())
+                        driver.request_turn()
+                    await asyncio.sleep(0.01)
+                for end in kernel_ends:
+                    assert await asyncio.to_thread(end.recv, 16) == b"welcome"
+                states = {each.state for each in kernel_sockets(PORT)}
+                assert states == {"ESTAB"}
+                for tcb in accepted:
+                    stack.abort(tcb, driver.now())
+                driver.request_turn()
+
+    def start_connect() -> socket.socket:
+        """A kernel socket whose connect goes on in the background."""
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex((USTACK_IPV4, PORT))
+        client.settimeout(None)
+        return client
+
+    asyncio.run(scenario())
+
+
+async def echo_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seed: int) -> None:
+    """One of the parallel connections: its own data there and back, then closed in order."""
+    data = random.Random(seed).randbytes(EACH)
+    writer.write(data)
+    writer.write_eof()
+    assert await reader.read() == data
+    writer.close()
+    await writer.wait_closed()
+
+
+def test_200_parallel_connections_from_the_kernel_each_get_their_own_data(serve: Serve) -> None:
+    async def visit(address: str, seed: int) -> None:
+        await echo_once(*await asyncio.open_connection(address, ECHO), seed)
+
+    async def scenario() -> None:
+        addresses = [serving.address("ipv4"), serving.address("ipv6")]
+        async with asyncio.TaskGroup() as group:
+            for seed in range(PARALLEL):
+                group.create_task(visit(addresses[seed % 2], seed))
+
+    with serve() as serving:
+        asyncio.run(scenario())
+
+
+def test_200_parallel_connections_to_the_kernel_each_get_their_own_data(tmp_path: Path) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read())
+        writer.close()
+        await writer.wait_closed()
+
+    async def visit(network: Network, address: str, seed: int) -> None:
+        reader, writer = await network.open_connection(address, PORT)
+        assert isinstance(writer, Writer)
+        await echo_once(reader, writer, seed)
+
+    async def scenario() -> None:
+        async with ustack_network(tmp_path) as network:
+            addresses = [KERNEL_IPV4, KERNEL_IPV6]
+            server = await asyncio.start_server(echo, addresses, PORT, backlog=PARALLEL)
+            async with asyncio.TaskGroup() as group:
+                for seed in range(PARALLEL):
+                    group.create_task(visit(network, addresses[seed % 2], seed))
+            server.close()
+            await server.wait_closed()
+
+    asyncio.run(scenario())
