@@ -222,10 +222,11 @@ def test_a_name_that_is_taken_is_refused_in_words(network: None) -> None:
 @pytest.mark.root
 def test_a_refused_name_leaves_other_descriptors_alone(network: None) -> None:
     device = TunDevice("ustack0")
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match="in use") as refused:
         TunDevice("ustack0")
     # The kernel gives out the lowest free number: this is the one that the failed open had.
     other = os.open("/dev/null", os.O_RDONLY)
+    del refused
     gc.collect()
     os.close(other)
     device.close()

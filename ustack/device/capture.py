@@ -44,9 +44,13 @@ class CaptureProbe:
             if isinstance(target, Path | str)
             else target
         )
-        self._writer = Writer(self._file)
-        self._writer.interface(LINK_RAW, name=interface, description="ustack, as the stack sees it")
-        self._file.flush()
+        try:
+            self._writer = Writer(self._file)
+            self._writer.interface(LINK_RAW, name=interface, description="as ustack sees it")
+            self._file.flush()
+        except OSError:
+            self.close()
+            raise
 
     def received(self, frame: bytes, note: str, now: int) -> None:
         self._record(frame, note, now, Direction.IN)
