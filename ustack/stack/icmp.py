@@ -1,0 +1,105 @@
+"""ICMP: echo, errors that we send, and errors that reach connections, judged by RFC 5927."""
+
+from ustack.errors import ConnectionRefused, HostUnreachable, UStackError
+from ustack.stack.flows import FlowTable, flow_key
+from ustack.stack.ip import MIN_MTU_IPV4, MIN_MTU_IPV6, PathMtus
+from ustack.tcp.handshake import resize_segments
+from ustack.tcp.seq import unwrap
+from ustack.tcp.state import SYN_SENT
+from ustack.tcp.tcb import SOFT_ERROR, Tcb, finish
+from ustack.wire import icmp
+from ustack.wire.icmp import IcmpMessage
+
+TCP = 6
+# RFC 1191 §7.1: what a router from before next-hop MTUs most likely meant
+PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
+QUOTE_LIMIT_V4 = 548  # bytes of the offending packet; RFC 1812 §4.3.2.3: a 576 byte message
+QUOTE_LIMIT_V6 = 1232  # RFC 4443 §2.4 (c): the message fits in 1280 bytes
+
+
+def error_arrives(
+    message: IcmpMessage, version: int, flows: FlowTable, path_mtus: PathMtus, now: int
+) -> tuple[str, Tcb | None]:
+    """Judge an ICMP error. Returns a counter's name and the connection it changed, if any.
+
+    It must quote a segment of ours that is in flight (RFC 5927 §4.1). Hard errors end a connection
+    attempt; on a synchronized connection every error is soft (RFC 5927 §5.2), MUST-56.
+    """
+    quote = icmp.quoted(message.body, version)
+    if quote.protocol != TCP or quote.seq is None:
+        return "icmp-not-for-tcp", None
+    found = flows.table.get(flow_key(quote.dst, quote.src, quote.dst_port, quote.src_port))
+    if type(found) is not Tcb:
+        return "icmp-no-connection", None
+    tcb = found
+    snd = tcb.snd
+    if not snd.una <= unwrap(quote.seq, snd.una) < max(snd.max, snd.una + 1):
+        return "icmp-not-in-flight", None
+    if _is_too_big(message, version):
+        return _packet_too_big(tcb, message, version, quote.dst, path_mtus, now)
+    error = _meaning(message, version)
+    if error is None:
+        return "icmp-ignored", None
+    if tcb.state is SYN_SENT and isinstance(error, ConnectionRefused):
+        finish(tcb, error)
+        return "icmp-refused", tcb
+    tcb.soft_error = error
+    tcb.events |= SOFT_ERROR
+    return "icmp-soft-error", tcb
+
+
+def _meaning(message: IcmpMessage, version: int) -> UStackError | None:
+    """The error that the user is told, None: nothing (Source Quench, MUST-55, and unknown)."""
+    kind, code = message.type, message.code
+    if version == 4:
+        if kind == icmp.V4_UNREACHABLE:
+            if code in (icmp.V4_PROTOCOL_UNREACHABLE, icmp.V4_PORT_UNREACHABLE):
+                return ConnectionRefused("ICMP unreachable")
+            return HostUnreachable("ICMP unreachable")
+        if kind in (icmp.V4_TIME_EXCEEDED, icmp.V4_PARAMETER_PROBLEM):
+            return HostUnreachable("ICMP")
+        return None
+    if kind == icmp.V6_UNREACHABLE:
+        if code == icmp.V6_PORT_UNREACHABLE:
+            return ConnectionRefused("ICMPv6 unreachable")
+        return HostUnreachable("ICMPv6 unreachable")
+    if kind in (icmp.V6_TIME_EXCEEDED, icmp.V6_PARAMETER_PROBLEM):
+        return HostUnreachable("ICMPv6")
+    return None
+
+
+def _is_too_big(message: IcmpMessage, version: int) -> bool:
+    if version == 6:
+        return message.type == icmp.V6_PACKET_TOO_BIG
+    return message.type == icmp.V4_UNREACHABLE and message.code == icmp.V4_FRAGMENTATION_NEEDED
+
+
+def _packet_too_big(
+    tcb: Tcb, message: IcmpMessage, version: int, remote: bytes, path_mtus: PathMtus, now: int
+) -> tuple[str, Tcb | None]:
+    """Lower the path MTU (RFC 1191, RFC 8201) and send again, in pieces, what did not fit.
+
+    Losing a packet for its size says nothing of congestion, so cwnd stays (RFC 1191 §6.4).
+    """
+    if not tcb.config.path_mtu_discovery:
+        return "icmp-ignored", None
+    current = tcb.path_mtu_payload + tcb.fixed_headers
+    mtu = message.rest
+    if version == 4:
+        mtu &= 0xFFFF
+        if not mtu:
+            mtu = next((size for size in PLATEAUS if size < current), MIN_MTU_IPV4)
+    if not (MIN_MTU_IPV4 if version == 4 else MIN_MTU_IPV6) <= mtu < current:
+        return "icmp-bad-mtu", None
+    path_mtus.lower(remote, mtu, now)
+    tcb.path_mtu_payload = mtu - tcb.fixed_headers
+    resize_segments(tcb)
+    tcb.scoreboard.mark_all_lost()
+    return "icmp-path-mtu", tcb
+
+
+def error_message(src: bytes, dst: bytes, kind: int, code: int, rest: int, packet: bytes) -> bytes:
+    """An ICMP error from `src` to `dst` that quotes `packet`, complete with its checksum."""
+    if len(src) == 4:
+        return icmp.encode_v4(kind, code, rest, packet[:QUOTE_LIMIT_V4])
+    return icmp.encode_v6(src, dst, kind, code, rest, packet[:QUOTE_LIMIT_V6])

@@ -1,0 +1,341 @@
+"""IP under TCP: our addresses, header templates, the emission of segments, path MTU.
+
+`Output.emit` is one of the three places where speed comes first: it runs once per packet.
+"""
+
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address, ip_interface
+from struct import Struct
+
+from ustack.config import StackConfig
+from ustack.errors import UsageError
+from ustack.stack.probe import Probe
+from ustack.tcp.handshake import IPV4_TCP_HEADERS, IPV6_TCP_HEADERS
+from ustack.tcp.seq import MASK32
+from ustack.tcp.tcb import Tcb
+from ustack.wire import Buffer, ipv4, ipv6, virtio
+from ustack.wire import tcp as wire_tcp
+from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
+
+Write = Callable[[Sequence[Buffer], int], bool]
+
+TCP = 6  # IP protocol number
+MIN_MTU_IPV4 = 68  # bytes, RFC 791 §3.2; also the floor for path MTU (RFC 1191 §3)
+MIN_MTU_IPV6 = 1280  # RFC 8200 §5
+PATH_MTU_LIFETIME_US = 600 * 1_000_000  # RFC 1191 §6.3, RFC 8201 §5.3: 10 minutes
+MAX_PATH_MTUS = 4096  # destinations remembered
+
+_TOTAL_AND_ID = Struct("!HH")
+_WORD = Struct("!H")
+_TCP_TAIL = Struct("!IIHHHH")  # SEQ, ACK, offset and flags, window, checksum, urgent pointer
+_GSO_HEADER = virtio.HEADER
+
+
+class Addresses:
+    """The addresses of this host, in bytes, and what may not be talked to."""
+
+    def __init__(self, config: StackConfig) -> None:
+        self._own: dict[bytes, str] = {}
+        self._broadcasts = {b"\xff\xff\xff\xff"}
+        self._sources: list[tuple[int, int, int, bytes]] = []  # version, network, mask, own
+        for text in config.addresses:
+            try:
+                interface = ip_interface(text)
+            except ValueError as error:
+                raise UsageError(f"not an address with a prefix: {text!r}") from error
+            packed = interface.ip.packed
+            self._own[packed] = str(interface.ip)
+            network = interface.network
+            self._sources.append(
+                (interface.version, int(network.network_address), int(network.netmask), packed)
+            )
+            if interface.version == 4 and network.prefixlen < 31:
+                self._broadcasts.add(network.broadcast_address.packed)
+                self._broadcasts.add(network.network_address.packed)
+
+    def is_own(self, address: bytes) -> bool:
+        """It is one of ours, or in the loopback network."""
+        return address in self._own
+
+    def text(self, address: bytes) -> str:
+        """The address as people write it."""
+        return self._own.get(address) or str(ip_address(address))
+
+    def source_for(self, remote: bytes) -> bytes | None:
+        """Our address to talk to `remote` from: one in its network, else the first of its family
+        (MUST-44)."""
+        version = 4 if len(remote) == 4 else 6
+        number = int.from_bytes(remote, "big")
+        first: bytes | None = None
+        for family, network, mask, own in self._sources:
+            if family == version:
+                if number & mask == network:
+                    return own
+                first = first or own
+        return first
+
+    def is_unicast(self, address: bytes) -> bool:
+        """An address a connection can have (MUST-46, MUST-57, MUST-63; RFC 1122 §3.2.1.3)."""
+        if len(address) == 4:
+            first = address[0]
+            return 0 < first < 224 and first != 127 and address not in self._broadcasts
+        return address[0] != 0xFF and any(address) and address != b"\x00" * 15 + b"\x01"
+
+
+class HeaderTemplate:
+    """The headers of one connection with everything in place that does not change."""
+
+    __slots__ = ("base", "ident", "ip_sum", "pseudo", "version")
+
+    def __init__(self, tcb: Tcb, src: bytes, dst: bytes, *, offload: bool, ident: int) -> None:
+        config = tcb.config
+        tail = wire_tcp.encode(tcb.local.port, tcb.remote.port, 0, 0, 0, 0)
+        if len(src) == 4:
+            self.version = 4
+            head = ipv4.encode(
+                src,
+                dst,
+                TCP,
+                0,
+                ttl=config.ttl,
+                dscp=config.dscp,
+                dont_fragment=config.path_mtu_discovery,
+            )
+            zeroed = head[:2] + b"\0\0" + head[4:10] + b"\0\0" + head[12:]
+            self.ip_sum = ones_sum(zeroed)
+            head = zeroed
+        else:
+            self.version = 6
+            flow_label = ones_sum(src + dst + tail[:4]) or 1  # RFC 6437: constant per flow
+            head = ipv6.encode(
+                src, dst, TCP, 0, hop_limit=config.ttl, dscp=config.dscp, flow_label=flow_label
+            )
+            self.ip_sum = 0
+        self.ident = ident
+        self.pseudo = pseudo_sum(src, dst, TCP, 0)
+        start = virtio.PLAIN
+        if offload:
+            start = _GSO_HEADER.pack(
+                virtio.NEEDS_CSUM, virtio.GSO_NONE, 0, 0, len(head), wire_tcp.CHECKSUM_OFFSET
+            )
+        self.base = start + head + tail
+
+
+class Output:
+    """Turns segments and messages into frames for the device of the moment.
+
+    Between flushes frames wait in `queue`; the stack hands them out first at the next flush.
+    """
+
+    __slots__ = ("_gso", "_offload", "_probe", "_write", "full", "now", "queue")
+
+    def __init__(self, config: StackConfig, probe: Probe | None) -> None:
+        self._offload = config.checksum_offload
+        self._gso = config.gso_max > 0
+        self._probe = probe
+        self._write: Write | None = None
+        self.queue: list[tuple[Sequence[Buffer], str]] = []
+        self.now = 0
+        self.full = False  # the device refused the last frame offered to it
+
+    def begin(self, write: Write, now: int) -> bool:
+        """A flush begins: hand out what waits. False: the device is full."""
+        self._write = write
+        self.now = now
+        self.full = False
+        while self.queue:
+            waiting, self.queue = self.queue, []
+            for index, (parts, note) in enumerate(waiting):
+                if not write(parts, now):
+                    self.queue = waiting[index:]
+                    self.full = True
+                    return False
+                if self._probe is not None:
+                    self._probe.sent(parts, note, now)
+        return True
+
+    def end(self) -> None:
+        """The flush is over: no device to write to."""
+        self._write = None
+
+    def send(self, parts: Sequence[Buffer], note: str) -> bool:
+        """Write one frame, or queue it when no flush is going on. False: the device is full."""
+        write = self._write
+        if write is None:
+            self.queue.append((parts, note))
+            return True
+        if not write(parts, self.now):
+            self.full = True
+            return False
+        if self._probe is not None:
+            self._probe.sent(parts, note, self.now)
+        return True
+
+    def emit(
+        self,
+        tcb: Tcb,
+        seq: int,
+        flags: int,
+        window: int,
+        options: bytes,
+        payload: Sequence[Buffer],
+        size: int,
+        urgent: int,
+        note: str,
+    ) -> bool:  # hot
+        """Send one segment, or super-segment, of `tcb` (transmit.Emit). False: device full."""
+        template = tcb.header
+        assert type(template) is HeaderTemplate
+        header = bytearray(template.base)
+        length = 20 + len(options)  # TCP header
+        mss = tcb.snd.mss
+        if template.version == 4:
+            total = 20 + length + size
+            ident = template.ident
+            template.ident = (ident + (size // mss or 1)) & 0xFFFF
+            _TOTAL_AND_ID.pack_into(header, 12, total, ident)
+            _WORD.pack_into(header, 20, ~fold(template.ip_sum + total + ident) & 0xFFFF)
+            at = 30
+        else:
+            _WORD.pack_into(header, 14, length + size)
+            at = 50
+        pseudo = fold(template.pseudo + length + size)
+        _TCP_TAIL.pack_into(
+            header,
+            at + 4,
+            seq & MASK32,
+            tcb.rcv.nxt & MASK32 if flags & wire_tcp.ACK else 0,
+            (length << 10) | flags,
+            window,
+            pseudo,
+            urgent,
+        )
+        header += options
+        if size > mss and self._gso:
+            _GSO_HEADER.pack_into(
+                header,
+                0,
+                virtio.NEEDS_CSUM,
+                virtio.GSO_TCPV4 if at == 30 else virtio.GSO_TCPV6,
+                at - 10 + length,
+                mss,
+                at - 10,
+                wire_tcp.CHECKSUM_OFFSET,
+            )
+            tcb.counters.segments_out += -(-size // mss)
+        else:
+            tcb.counters.segments_out += 1
+            if not self._offload:
+                # the pseudo-header's sum stands in the field while the rest is summed
+                field = checksum(memoryview(header)[at:], *payload)
+                _WORD.pack_into(header, at + wire_tcp.CHECKSUM_OFFSET, field)
+        if not self.send((header, *payload), tcb.note or note):
+            return False
+        if tcb.note:
+            tcb.note = ""
+        return True
+
+    def segment(
+        self,
+        src: bytes,
+        dst: bytes,
+        src_port: int,
+        dst_port: int,
+        seq: int,
+        ack: int,
+        flags: int,
+        window: int,
+        options: bytes,
+        note: str,
+    ) -> None:
+        """Send a segment that belongs to no Tcb: RST, or the ACK of a TIME-WAIT."""
+        length = 20 + len(options)
+        pseudo = pseudo_sum(src, dst, TCP, length)
+        tail = bytearray(
+            wire_tcp.encode(
+                src_port,
+                dst_port,
+                seq & MASK32,
+                ack & MASK32,
+                flags,
+                window,
+                options=options,
+                checksum=pseudo,
+            )
+        )
+        _WORD.pack_into(tail, wire_tcp.CHECKSUM_OFFSET, checksum(tail))
+        self.packet(src, dst, TCP, bytes(tail), note)
+
+    def fragments(
+        self,
+        src: bytes,
+        dst: bytes,
+        protocol: int,
+        payload: bytes,
+        mtu: int,
+        randrange: Callable[[int], int],
+    ) -> None:
+        """Send one datagram in pieces that fit the link (RFC 791 §3.2, RFC 8200 §4.5)."""
+        if len(src) == 4:
+            room = (mtu - ipv4.HEADER_LEN) & ~7
+            ident = randrange(1 << 16)
+        else:
+            room = (mtu - ipv6.HEADER_LEN - ipv6.FRAGMENT_LEN) & ~7
+            ident = randrange(1 << 32)
+        for offset in range(0, len(payload), room):
+            piece = payload[offset : offset + room]
+            more = offset + room < len(payload)
+            if len(src) == 4:
+                head = ipv4.encode(
+                    src,
+                    dst,
+                    protocol,
+                    len(piece),
+                    ident=ident,
+                    more_fragments=more,
+                    fragment_offset=offset,
+                )
+            else:
+                extension = ipv6.encode_fragment(protocol, ipv6.Fragment(offset, more, ident))
+                head = ipv6.encode(src, dst, ipv6.FRAGMENT_HEADER, len(extension) + len(piece))
+                head += extension
+            self.send((virtio.PLAIN + head + piece,), "")
+
+    def packet(self, src: bytes, dst: bytes, protocol: int, payload: bytes, note: str) -> None:
+        """Send one IP packet whose payload is complete; too large for the link is not sent."""
+        if len(src) == 4:
+            head = ipv4.encode(src, dst, protocol, len(payload), dont_fragment=True)
+        else:
+            head = ipv6.encode(src, dst, protocol, len(payload))
+        self.send((virtio.PLAIN + head + payload,), note)
+
+
+class PathMtus:
+    """What routers said about paths, per destination, for ten minutes (RFC 1191, RFC 8201)."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[int, int]] = {}
+
+    def get(self, remote: bytes, mtu: int, now: int) -> int:
+        """The path MTU to `remote`, at most the interface's `mtu`. Bytes."""
+        known = self._known.get(remote)
+        if known is None:
+            return mtu
+        if now >= known[1]:
+            del self._known[remote]
+            return mtu
+        return min(mtu, known[0])
+
+    def lower(self, remote: bytes, mtu: int, now: int) -> None:
+        """Remember a smaller path MTU; the oldest entry goes when the table is full."""
+        self._known.pop(remote, None)
+        if len(self._known) >= MAX_PATH_MTUS:
+            del self._known[next(iter(self._known))]
+        self._known[remote] = (mtu, now + PATH_MTU_LIFETIME_US)
+
+
+def fixed_headers(address: bytes) -> int:
+    """IP and TCP headers without options, in bytes."""
+    return IPV4_TCP_HEADERS if len(address) == 4 else IPV6_TCP_HEADERS

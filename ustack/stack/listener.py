@@ -1,0 +1,47 @@
+"""A port in LISTEN, its half-open children and the connections that wait to be accepted."""
+
+from collections import deque
+
+from ustack.config import TcpConfig
+from ustack.tcp.tcb import Tcb
+
+
+class Listener:
+    """LISTEN (RFC 9293 §3.10.1, passive OPEN).
+
+    Linux: a SYN is dropped while more than `backlog` established connections wait, and so is the
+    ACK that would add one: the peer sends again, and by then there may be room.
+    """
+
+    __slots__ = (
+        "address",
+        "backlog",
+        "closed",
+        "config",
+        "events",
+        "half_open",
+        "key",
+        "overflows",
+        "port",
+        "queue",
+        "user",
+    )
+
+    def __init__(
+        self, key: bytes | None, address: str | None, port: int, backlog: int, config: TcpConfig
+    ) -> None:
+        self.key = key  # our address in bytes, None: all of them
+        self.address = address
+        self.port = port
+        self.backlog = max(backlog, 0)
+        self.config = config
+        self.queue: deque[Tcb] = deque()  # ESTABLISHED or later, to be accepted in this order
+        self.half_open = 0  # children in SYN-RECEIVED
+        self.overflows = 0
+        self.closed = False
+        self.events = 0
+        self.user: object = None
+
+    def full(self) -> bool:
+        """No further connection can wait for accept."""
+        return len(self.queue) > self.backlog

@@ -1,0 +1,908 @@
+"""Stack: many connections on one host. Frames and time come in, frames and events go out.
+
+The runtime's whole contract: `input` for each frame, `handle_timeouts` when a deadline has come,
+then always `flush`, `take_events`, `next_deadline`, in that order (architecture, rule 5).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from hashlib import blake2s
+from ipaddress import ip_address
+from struct import Struct
+
+from ustack.config import StackConfig, TcpConfig
+from ustack.errors import (
+    AddressInUse,
+    AddressNotAvailable,
+    ConnectionAborted,
+    MalformedPacket,
+    NetworkUnreachable,
+    NoBufferSpace,
+    UsageError,
+)
+from ustack.stack import icmp as stack_icmp
+from ustack.stack.flows import FlowTable, flow_key, split_key
+from ustack.stack.ip import (
+    Addresses,
+    HeaderTemplate,
+    Output,
+    PathMtus,
+    Write,
+    fixed_headers,
+)
+from ustack.stack.listener import Listener
+from ustack.stack.probe import Probe
+from ustack.stack.reassembly import Datagram, Reassembler
+from ustack.stack.time_wait import TimeWait, TimeWaitQueue, Verdict
+from ustack.stack.timer_wheel import TimerWheel
+from ustack.tcp import user_calls
+from ustack.tcp.handshake import (
+    agree_options,
+    clamp_receive_mss,
+    initial_sequence_number,
+    start_sending,
+    timestamp_offset,
+)
+from ustack.tcp.rate_limit import RateLimit
+from ustack.tcp.segment import Segment
+from ustack.tcp.segment_arrives import queue_syn_text, segment_arrives
+from ustack.tcp.seq import MASK32, unwrap
+from ustack.tcp.state import SYN_RECEIVED, TIME_WAIT, set_state
+from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, Endpoint, Tcb, finish, retire
+from ustack.tcp.timeouts import deadline, timeout
+from ustack.tcp.transmit import transmit
+from ustack.tcp.user_calls import TcpInfo
+from ustack.wire import Buffer, icmp, ipv4, ipv6, udp, virtio
+from ustack.wire import tcp as wire_tcp
+from ustack.wire.checksum import ones_sum, pseudo_sum
+from ustack.wire.tcp import ACK, FIN, RST, SYN
+from ustack.wire.tcp_options import decode_options, encode_options
+
+TCP = 6
+UDP = 17
+START = virtio.HEADER_LEN  # where the IP header begins in a frame
+CHECKSUM_KNOWN = virtio.NEEDS_CSUM | virtio.DATA_VALID
+FLUSH_BUDGET = 32  # turns of connections in one flush; then input has its turn
+
+_V4_TCP = Struct("!BBHHHBBHIIHHIIHHHH")  # IPv4 header without options, then the TCP header
+_V6_TCP = Struct("!IHBB16s16sHHIIHHHH")
+_TIMESTAMP = Struct("!III")
+_NOP_NOP_TS = 0x0101080A
+
+
+class Stack:
+    """One host. Owned by one thread; two stacks in one process do not notice each other."""
+
+    def __init__(
+        self,
+        config: StackConfig,
+        *,
+        secret: bytes,
+        randrange: Callable[[int], int],
+        probe: Probe | None = None,
+    ) -> None:
+        """`secret`: at least 16 random bytes for ISNs, ports and timestamp offsets.
+
+        `randrange(n)`: a random number below n. `probe` is told of every packet.
+        """
+        if len(secret) < 16:
+            raise UsageError("the secret must have 16 bytes or more")
+        self.config = config
+        self.counters: Counter[str] = Counter()
+        self.addresses = Addresses(config)
+        self.path_mtus = PathMtus()
+        self._secret = blake2s(secret).digest()
+        self._randrange = randrange
+        self._probe = probe
+        self._flows = FlowTable(config.ephemeral_ports, self._secret)
+        self._table = self._flows.table
+        self._wheel = TimerWheel()
+        self._time_waits = TimeWaitQueue()
+        self._reassembler = Reassembler(config.max_fragments)
+        self._output = Output(config, probe)
+        self._dirty: list[Tcb] = []
+        self._eventful: dict[Tcb | Listener, None] = {}
+        self._half_open = 0
+        self._connections = 0
+        self._challenge_limit = RateLimit(config.challenge_acks_per_second)
+        self._reset_limit = RateLimit(config.resets_per_second)
+        self._icmp_limit = RateLimit(config.icmp_per_second)
+
+    # ------------------------------------------------------------------ lower edge
+
+    def input(self, frame: bytes, now: int) -> None:  # hot
+        """Digest one frame: a virtio_net_hdr and an IP packet. Never raises; drops are counted."""
+        try:
+            self._input(frame, now)
+        except MalformedPacket as error:
+            self.counters[error.reason] += 1
+            if self._probe is not None:
+                self._probe.received(frame, f"dropped: {error.reason}", now)
+
+    def _input(self, frame: bytes, now: int) -> None:  # hot
+        """The common case, TCP behind a plain IPv4 or IPv6 header, straight to its connection."""
+        size = len(frame) - START
+        version = frame[START] if size > 0 else 0
+        if version == 0x45 and size >= 40 and frame[19] == TCP:
+            fields = _V4_TCP.unpack_from(frame, START)
+            (_, _, total, _, fragment, _, _, _, _, _) = fields[:10]
+            if fragment & 0x3FFF or not 40 <= total <= size:
+                return self._input_ip(frame, now)
+            if int.from_bytes(frame[START:30], "big") % 65535:
+                raise MalformedPacket("ipv4-checksum")
+            at, key = 30, frame[22:34]
+            raw_seq, raw_ack, offset_flags, window, _, urgent = fields[12:]
+        elif version >> 4 == 6 and size >= 60 and frame[16] == TCP:
+            fields6 = _V6_TCP.unpack_from(frame, START)
+            total = fields6[1] + 40
+            if total > size or total < 60:
+                return self._input_ip(frame, now)
+            at, key = 50, frame[18:54]
+            raw_seq, raw_ack, offset_flags, window, _, urgent = fields6[8:]
+        else:
+            return self._input_ip(frame, now)
+        found = self._table.get(key)
+        if found is None:
+            return self._input_ip(frame, now)
+        end = START + total
+        text = at + (offset_flags >> 12) * 4
+        if text > end or text < at + 20:
+            raise MalformedPacket("tcp-offset")
+        if not frame[0] & CHECKSUM_KNOWN:
+            self._verify_checksum(frame, at, end, key)
+        seg = Segment()
+        seg.flags = flags = offset_flags & 0x1FF
+        seg.wnd = window
+        seg.urgent = urgent
+        seg.payload = payload = memoryview(frame)[text:end]
+        seg.len = len(payload)
+        if flags & (SYN | FIN):
+            seg.len += (flags & SYN) // SYN + (flags & FIN)
+        seg.tsval = None
+        seg.tsecr = 0
+        seg.sack = ()
+        seg.options = None
+        if type(found) is not Tcb:
+            seg.seq, seg.ack = raw_seq, raw_ack
+            self._options(seg, frame, at + 20, text, None)
+            self._arrives_in_time_wait(found, frame, seg, now)  # type: ignore[arg-type]
+            return None
+        rcv_nxt = found.rcv.nxt
+        una = found.snd.una
+        seg.seq = unwrap(raw_seq, rcv_nxt) if rcv_nxt else raw_seq
+        seg.ack = unwrap(raw_ack, una)
+        if text - at == 32:
+            layout, tsval, tsecr = _TIMESTAMP.unpack_from(frame, at + 20)
+            if layout == _NOP_NOP_TS:
+                seg.tsval, seg.tsecr = tsval, tsecr
+            else:
+                self._options(seg, frame, at + 20, text, found)
+        elif text - at > 20:
+            self._options(seg, frame, at + 20, text, found)
+        self._arrives(found, frame, seg, now)
+        return None
+
+    @staticmethod
+    def _verify_checksum(frame: bytes, at: int, end: int, key: bytes) -> None:
+        """The device has not vouched for the TCP checksum (MUST-3)."""
+        addresses = int.from_bytes(key[:-4], "big")
+        total = addresses + TCP + end - at + ones_sum(memoryview(frame)[at:end])
+        if total % 65535:
+            raise MalformedPacket("tcp-checksum")
+
+    @staticmethod
+    def _options(seg: Segment, frame: bytes, start: int, end: int, tcb: Tcb | None) -> None:
+        options = decode_options(frame, start, end)
+        seg.tsval = options.tsval
+        if options.tsecr is not None:
+            seg.tsecr = options.tsecr
+        if seg.flags & SYN:
+            seg.options = options
+        if options.sack and tcb is not None:
+            una = tcb.snd.una
+            seg.sack = tuple((unwrap(a, una), unwrap(b, una)) for a, b in options.sack)
+
+    def _arrives(self, tcb: Tcb, frame: bytes, seg: Segment, now: int) -> None:  # hot
+        """SEGMENT ARRIVES for a connection, and what the stack has to do about the outcome."""
+        if tcb.state is SYN_RECEIVED and self._cannot_accept(tcb, seg):
+            self.counters["listen-overflow"] += 1
+            return
+        unsent_note = tcb.note
+        tcb.note = ""
+        reset = segment_arrives(tcb, seg, now)
+        if self._probe is not None:
+            self._probe.received(frame, tcb.note, now)
+        tcb.note = unsent_note
+        if reset is not None:
+            self._send_reset(tcb.flow, reset.seq, reset.ack, now)
+        if tcb.listener is not None:
+            self._child_moved(tcb)
+        if tcb.flush_now and not tcb.closed:
+            self._output.now = now
+            transmit(tcb, now, self._output.emit)
+        if tcb.events:
+            self._eventful[tcb] = None
+        if not tcb.dirty:
+            tcb.dirty = True
+            self._dirty.append(tcb)
+
+    def _cannot_accept(self, tcb: Tcb, seg: Segment) -> bool:
+        """The ACK that would complete this handshake finds the accept queue full (Linux)."""
+        listener = tcb.listener
+        return (
+            type(listener) is Listener and listener.full() and seg.flags & (ACK | RST | SYN) == ACK
+        )
+
+    def _child_moved(self, tcb: Tcb) -> None:
+        """If a child has left SYN-RECEIVED, it goes into the accept queue or out of the world."""
+        if tcb.state is SYN_RECEIVED:
+            return
+        listener = tcb.listener
+        assert type(listener) is Listener
+        if tcb.events & CONNECTED:
+            tcb.events &= ~CONNECTED
+            self._leave_half_open(listener)
+            listener.queue.append(tcb)
+            listener.events |= ACCEPTABLE
+            self._eventful[listener] = None
+        elif tcb.closed and tcb not in listener.queue:
+            self._leave_half_open(listener)
+            tcb.listener = None
+
+    def _leave_half_open(self, listener: Listener) -> None:
+        listener.half_open -= 1
+        self._half_open -= 1
+
+    def _arrives_in_time_wait(self, record: TimeWait, frame: bytes, seg: Segment, now: int) -> None:
+        """RFC 9293 §3.10.7.4 for TIME-WAIT, and RFC 6191."""
+        verdict = record.judge(seg, self.config.tcp.rfc1337)
+        self.counters[f"time-wait-{verdict.name.lower().replace('_', '-')}"] += 1
+        note = ""
+        if verdict is Verdict.KILL:
+            self._end_time_wait(record)
+            note = "TIME_WAIT -> CLOSED"
+        elif verdict is Verdict.REOPEN:
+            _, local, _, local_port = split_key(record.flow)
+            if self._flows.listener(local, local_port) is not None:
+                isn = record.reincarnation_isn()
+                self._end_time_wait(record)
+                self._arrives_at_listener(record.flow, frame, seg, now, isn)
+                return
+            verdict = Verdict.DROP
+        if self._probe is not None:
+            self._probe.received(frame, note, now)
+        if verdict is Verdict.ACK_AGAIN or verdict is Verdict.RESTART:
+            if verdict is Verdict.RESTART:
+                self._wheel.insert(record, now + 2 * self.config.tcp.msl_us, now)
+            self._answer_from_time_wait(record, now)
+
+    def _answer_from_time_wait(self, record: TimeWait, now: int) -> None:
+        """The last ACK once more; within the limit of resets, so that it feeds no ACK loop."""
+        if not self._reset_limit.allow(now):
+            self.counters["time-wait-rate-limited"] += 1
+            return
+        nxt, rcv_nxt, recent, offset, _, window, ts_on = record.unpack()
+        options = b""
+        if ts_on:
+            options = encode_options(tsval=(now // 1000 + offset) & MASK32, tsecr=recent)
+        remote, local, remote_port, local_port = split_key(record.flow)
+        self._output.segment(
+            local,
+            remote,
+            local_port,
+            remote_port,
+            nxt,
+            rcv_nxt,
+            ACK,
+            window,
+            options,
+            "TIME_WAIT re-ACK",
+        )
+
+    def _end_time_wait(self, record: TimeWait) -> None:
+        if self._table.get(record.flow) is record:
+            del self._table[record.flow]
+        self._wheel.cancel(record)
+        self._time_waits.ended()
+
+    # ------------------------------------------------------------------ everything uncommon
+
+    def _input_ip(self, frame: bytes, now: int) -> None:
+        """Any IP packet, by the book: verified, reassembled, handed to its protocol."""
+        if len(frame) <= START:
+            raise MalformedPacket("frame-truncated")
+        if frame[START] >> 4 == 4:
+            v4 = ipv4.decode(frame, START)
+            self._check_addresses(v4.src, v4.dst)
+            start = START + v4.header_len
+            end = START + v4.total_length
+            if v4.more_fragments or v4.fragment_offset:
+                header = frame[START:start]
+                key: tuple[object, ...] = (v4.src, v4.dst, v4.protocol, v4.ident)
+                self._fragment(
+                    key, v4.fragment_offset, v4.more_fragments, frame[start:end], header, now
+                )
+                if self._probe is not None:
+                    self._probe.received(frame, "", now)
+                return
+            self._deliver(frame, v4.protocol, v4.src, v4.dst, start, end, now)
+        elif frame[START] >> 4 == 6:
+            v6 = ipv6.decode(frame, START)
+            self._check_addresses(v6.src, v6.dst)
+            if v6.problem is not None:
+                self._icmp_error(
+                    frame,
+                    v6.src,
+                    v6.dst,
+                    icmp.V6_PARAMETER_PROBLEM,
+                    v6.problem.code,
+                    v6.problem.pointer,
+                    now,
+                )
+                raise MalformedPacket("ipv6-problem")
+            if v6.fragment is not None:
+                header6 = bytes([v6.protocol]) + frame[START : START + 40]
+                self._fragment(
+                    (v6.src, v6.dst, v6.fragment.ident),
+                    v6.fragment.offset,
+                    v6.fragment.more,
+                    frame[v6.payload_offset : v6.end],
+                    header6,
+                    now,
+                )
+                if self._probe is not None:
+                    self._probe.received(frame, "", now)
+                return
+            self._deliver(frame, v6.protocol, v6.src, v6.dst, v6.payload_offset, v6.end, now)
+        else:
+            raise MalformedPacket("ip-version")
+
+    def _check_addresses(self, src: bytes, dst: bytes) -> None:
+        """Martians are dropped in silence (MUST-57, MUST-63; RFC 1122 §3.2.1.3)."""
+        if not self.addresses.is_unicast(src):
+            raise MalformedPacket("martian-source")
+        if self.addresses.is_own(src):
+            raise MalformedPacket("own-source")
+        if not self.addresses.is_own(dst):
+            raise MalformedPacket(
+                "not-our-address" if self.addresses.is_unicast(dst) else "not-unicast"
+            )
+
+    def _fragment(
+        self,
+        key: tuple[object, ...],
+        offset: int,
+        more: bool,
+        data: bytes,
+        header: bytes,
+        now: int,
+    ) -> None:
+        datagram, reason, dropped = self._reassembler.add(key, offset, more, data, header)
+        for gone in dropped:
+            self._wheel.cancel(gone)
+            self.counters["fragments-evicted"] += 1
+        if datagram is None:
+            raise MalformedPacket(reason)
+        whole = self._reassembler.whole(datagram)
+        if whole is None:
+            if datagram.slot is None:
+                self._wheel.insert(datagram, now + self.config.fragment_timeout_us, now)
+            return
+        self._wheel.cancel(self._reassembler.drop(datagram))
+        first = datagram.first
+        assert first is not None
+        self.counters["datagrams-reassembled"] += 1
+        if len(first) == 41:  # IPv6: the protocol, then the fixed header
+            protocol, src, dst, head = first[0], first[9:25], first[25:41], first[1:]
+        else:
+            protocol, src, dst, head = first[9], first[12:16], first[16:20], first
+        frame = virtio.PLAIN + head + whole
+        self._deliver(frame, protocol, src, dst, START + len(head), len(frame), now)
+
+    def _deliver(
+        self, frame: bytes, protocol: int, src: bytes, dst: bytes, start: int, end: int, now: int
+    ) -> None:
+        """A whole datagram for us: frame[start:end] is the payload of `protocol`."""
+        if protocol == TCP:
+            self._deliver_tcp(frame, src, dst, start, end, now)
+            return
+        if self._probe is not None:
+            self._probe.received(frame, "", now)
+        if protocol == ipv4.ICMP and len(src) == 4:
+            message = icmp.decode_v4(memoryview(frame)[start:end])
+            if message.type == icmp.V4_ECHO_REQUEST:
+                self._echo(src, dst, icmp.V4_ECHO_REPLY, message, now)
+            elif message.type != icmp.V4_ECHO_REPLY:
+                self._icmp_error_arrives(message, 4, now)
+        elif protocol == ipv6.ICMPV6 and len(src) == 16:
+            message = icmp.decode_v6(memoryview(frame)[start:end], src, dst)
+            if message.type == icmp.V6_ECHO_REQUEST:
+                self._echo(src, dst, icmp.V6_ECHO_REPLY, message, now)
+            elif message.type < icmp.V6_ECHO_REQUEST:  # RFC 4443 §2.1: errors are below 128
+                self._icmp_error_arrives(message, 6, now)
+        elif protocol == UDP:
+            self._deliver_udp(frame, src, dst, start, end, now)
+        elif len(src) == 4:
+            self.counters["unknown-protocol"] += 1
+            self._icmp_error(
+                frame, src, dst, icmp.V4_UNREACHABLE, icmp.V4_PROTOCOL_UNREACHABLE, 0, now
+            )
+        elif protocol != ipv6.NO_NEXT_HEADER:
+            self.counters["unknown-protocol"] += 1
+            pointer = ipv6.decode(frame, START).next_header_at
+            self._icmp_error(
+                frame,
+                src,
+                dst,
+                icmp.V6_PARAMETER_PROBLEM,
+                ipv6.UNKNOWN_NEXT_HEADER,
+                pointer,
+                now,
+            )
+
+    def _deliver_tcp(
+        self, frame: bytes, src: bytes, dst: bytes, start: int, end: int, now: int
+    ) -> None:
+        """TCP that is not in the common layout, or that belongs to no connection."""
+        header = wire_tcp.decode(frame, start, end)
+        flow = flow_key(src, dst, header.src_port, header.dst_port)
+        if not frame[0] & CHECKSUM_KNOWN:
+            self._verify_checksum(frame, start, end, flow)
+        seg = Segment()
+        seg.flags = header.flags
+        seg.wnd = header.window
+        seg.urgent = header.urgent
+        text = start + header.data_offset
+        seg.payload = memoryview(frame)[text:end]
+        seg.len = end - text + bool(header.flags & SYN) + bool(header.flags & FIN)
+        seg.tsval, seg.tsecr, seg.sack, seg.options = None, 0, (), None
+        seg.seq, seg.ack = header.seq, header.ack
+        found = self._table.get(flow)
+        if type(found) is Tcb:
+            if found.rcv.nxt:
+                seg.seq = unwrap(header.seq, found.rcv.nxt)
+            seg.ack = unwrap(header.ack, found.snd.una)
+            self._options(seg, frame, start + 20, text, found)
+            self._arrives(found, frame, seg, now)
+            return
+        self._options(seg, frame, start + 20, text, None)
+        if type(found) is TimeWait:
+            self._arrives_in_time_wait(found, frame, seg, now)
+            return
+        if header.src_port == 0 or header.dst_port == 0:
+            raise MalformedPacket("tcp-port-zero")
+        self._arrives_at_listener(flow, frame, seg, now, None)
+
+    def _arrives_at_listener(
+        self, flow: bytes, frame: bytes, seg: Segment, now: int, isn: int | None
+    ) -> None:
+        """SEGMENT ARRIVES in LISTEN and in CLOSED (RFC 9293 §3.10.7.1 and §3.10.7.2)."""
+        _remote, local, _remote_port, local_port = split_key(flow)
+        listener = self._flows.listener(local, local_port)
+        flags = seg.flags
+        if listener is None or flags & RST or flags & ACK or not flags & SYN:
+            if self._probe is not None:
+                self._probe.received(frame, "", now)
+            self._refuse(flow, seg, listener is not None, now)
+            return
+        if flags & FIN:
+            raise MalformedPacket("syn-fin")  # Linux: drops it; no honest host sends it
+        if listener.full() or listener.half_open > max(listener.backlog, 1):
+            raise MalformedPacket("listen-overflow")
+        if self._half_open >= self.config.max_half_open:
+            raise MalformedPacket("half-open-full")
+        if self._connections >= self.config.max_connections:
+            raise MalformedPacket("connections-full")
+        tcb = self._new_tcb(flow, listener.config, now, isn)
+        set_state(tcb, SYN_RECEIVED)
+        tcb.note = "LISTEN -> SYN_RECEIVED"
+        tcb.passive = True
+        tcb.listener = listener
+        listener.half_open += 1
+        self._half_open += 1
+        rcv = tcb.rcv
+        rcv.irs = seg.seq
+        rcv.nxt = rcv.adv = seg.seq + 1
+        tcb.snd.wnd = tcb.snd.max_wnd = seg.wnd
+        tcb.snd.wl1 = seg.seq
+        agree_options(tcb, seg, now)
+        start_sending(tcb)
+        queue_syn_text(tcb, seg)
+        tcb.syn_due = True
+        if self._probe is not None:
+            self._probe.received(frame, tcb.note, now)
+        tcb.note = ""
+        self._mark(tcb)
+
+    def _refuse(self, flow: bytes, seg: Segment, listening: bool, now: int) -> None:
+        """Answer a segment that belongs to no connection (RFC 9293 §3.10.7.1 and §3.5.2)."""
+        flags = seg.flags
+        if flags & RST:
+            return
+        self.counters["no-connection"] += 1
+        if flags & ACK:
+            self._send_reset(flow, seg.ack, None, now)
+        elif not listening:
+            self._send_reset(flow, 0, seg.seq + seg.len, now)
+
+    def _send_reset(self, flow: bytes, seq: int, ack: int | None, now: int) -> None:
+        """RST as RFC 9293 §3.5.2 says, within the rate limit."""
+        if not self._reset_limit.allow(now):
+            self.counters["resets-limited"] += 1
+            return
+        remote, local, remote_port, local_port = split_key(flow)
+        flags = RST if ack is None else RST | ACK
+        self._output.segment(
+            local, remote, local_port, remote_port, seq, ack or 0, flags, 0, b"", "reset"
+        )
+
+    def _deliver_udp(
+        self, frame: bytes, src: bytes, dst: bytes, start: int, end: int, now: int
+    ) -> None:
+        """No datagram sockets: a port unreachable tells the sender (RFC 1122 §4.1.3.1)."""
+        header = udp.decode(frame, start, end)
+        if header.checksum and not frame[0] & CHECKSUM_KNOWN:
+            total = pseudo_sum(src, dst, UDP, header.length)
+            if (total + ones_sum(memoryview(frame)[start : start + header.length])) % 65535:
+                raise MalformedPacket("udp-checksum")
+        self.counters["udp-no-port"] += 1
+        if len(src) == 4:
+            kind, code = icmp.V4_UNREACHABLE, icmp.V4_PORT_UNREACHABLE
+        else:
+            kind, code = icmp.V6_UNREACHABLE, icmp.V6_PORT_UNREACHABLE
+        self._icmp_error(frame, src, dst, kind, code, 0, now)
+
+    def _icmp_error(
+        self, frame: bytes, src: bytes, dst: bytes, kind: int, code: int, rest: int, now: int
+    ) -> None:
+        """Send an ICMP error about `frame`, which came from `src`, within the rate limit."""
+        if not self._icmp_limit.allow(now):
+            self.counters["icmp-limited"] += 1
+            return
+        message = stack_icmp.error_message(dst, src, kind, code, rest, frame[START:])
+        protocol = ipv4.ICMP if len(src) == 4 else ipv6.ICMPV6
+        self._output.packet(dst, src, protocol, message, "")
+
+    def _echo(self, src: bytes, dst: bytes, kind: int, message: icmp.IcmpMessage, now: int) -> None:
+        """Echo reply (RFC 1122 §3.2.2.6, RFC 4443 §4.2)."""
+        if not self._icmp_limit.allow(now):
+            self.counters["icmp-limited"] += 1
+            return
+        self.counters["echo-requests"] += 1
+        if len(src) == 4:
+            reply = icmp.encode_v4(kind, 0, message.rest, message.body)
+            protocol = ipv4.ICMP
+        else:
+            reply = icmp.encode_v6(dst, src, kind, 0, message.rest, message.body)
+            protocol = ipv6.ICMPV6
+        head = 20 if len(src) == 4 else 40
+        if head + len(reply) > self.config.mtu:
+            self._output.fragments(dst, src, protocol, reply, self.config.mtu, self._randrange)
+        else:
+            self._output.packet(dst, src, protocol, reply, "")
+
+    def _icmp_error_arrives(self, message: icmp.IcmpMessage, version: int, now: int) -> None:
+        outcome, tcb = stack_icmp.error_arrives(message, version, self._flows, self.path_mtus, now)
+        self.counters[outcome] += 1
+        if tcb is not None:
+            self._mark(tcb)
+
+    # ------------------------------------------------------------------ time, output, events
+
+    def handle_timeouts(self, now: int) -> None:
+        """Do what has become due. Call when `next_deadline` has passed; early calls do nothing."""
+        for entry in self._wheel.expired(now):
+            if type(entry) is Tcb:
+                if entry.closed:
+                    continue
+                if deadline(entry) <= now:
+                    timeout(entry, now)
+                    if entry.listener is not None:
+                        self._child_moved(entry)
+                self._mark(entry)
+            elif type(entry) is TimeWait:
+                if self._table.get(entry.flow) is entry:
+                    del self._table[entry.flow]
+                self._time_waits.ended()
+            elif type(entry) is Datagram:
+                self.counters["fragments-timed-out"] += 1
+                self._reassembler.drop(entry)
+
+    def flush(self, now: int, write: Write) -> bool:  # hot
+        """Send what is owed and what the windows allow, each connection in its turn.
+
+        `write(parts, now)` takes one frame and returns False when the device is full. Returns
+        False in that case: call again when it is writable. With much to send, flush stops after a
+        while to let input in; `next_deadline` then says "now".
+        """
+        output = self._output
+        if not output.begin(write, now):
+            output.end()
+            return False
+        emit = output.emit
+        budget = FLUSH_BUDGET
+        full = False
+        while self._dirty and not full and budget > 0:
+            batch, self._dirty = self._dirty, []
+            for index, tcb in enumerate(batch):
+                if budget <= 0 or full:
+                    self._dirty = batch[index:] + self._dirty
+                    break
+                if transmit(tcb, now, emit):
+                    tcb.dirty = False
+                    self._settle(tcb, now)
+                else:
+                    budget -= 1
+                    self._dirty.append(tcb)
+                    full = output.full
+        output.end()
+        return not full
+
+    def _settle(self, tcb: Tcb, now: int) -> None:  # hot
+        """After its transmit: file the deadline, or take a connection that is over out."""
+        if tcb.closed or tcb.state is TIME_WAIT:
+            self._remove(tcb, now)
+        else:
+            at = deadline(tcb)
+            if at < tcb.due_at or (tcb.slot is None and at != NEVER):
+                self._wheel.insert(tcb, at, now)
+        if tcb.events:
+            self._eventful[tcb] = None
+
+    def _remove(self, tcb: Tcb, now: int) -> None:
+        """Take `tcb` out of the tables; in TIME-WAIT a compact record takes its place."""
+        self._wheel.cancel(tcb)
+        if self._table.get(tcb.flow) is not tcb:
+            return
+        self._connections -= 1
+        if tcb.state is not TIME_WAIT:
+            del self._table[tcb.flow]
+            return
+        record = TimeWait(tcb, now)
+        self._table[tcb.flow] = record
+        while self._time_waits.count >= self.config.max_time_waits:
+            oldest = self._time_waits.oldest()
+            if oldest is None:
+                break
+            self._end_time_wait(oldest)
+            self.counters["time-wait-evicted"] += 1
+        self._wheel.insert(record, now + 2 * self.config.tcp.msl_us, now)
+        self._time_waits.add(record)
+        retire(tcb)
+
+    def next_deadline(self) -> int | None:
+        """When `handle_timeouts` and `flush` should run next (µs), None: when something happens."""
+        if self._dirty and not self._output.full:
+            return 0
+        return self._wheel.next_deadline()
+
+    def take_events(self) -> list[tuple[Tcb | Listener, int]]:
+        """What the users are to be told, each object at most once. Empty when there is nothing."""
+        if not self._eventful:
+            return []
+        taken = []
+        waiting, self._eventful = self._eventful, {}
+        for subject in waiting:
+            if type(subject) is Tcb and subject.listener is not None:
+                continue  # not accepted yet: nobody to tell
+            if subject.events:
+                taken.append((subject, subject.events))
+                subject.events = 0
+        return taken
+
+    def _mark(self, tcb: Tcb) -> None:
+        """`tcb` has something to send, or a deadline to file, at the next flush."""
+        if not tcb.dirty:
+            tcb.dirty = True
+            self._dirty.append(tcb)
+        if tcb.events:
+            self._eventful[tcb] = None
+
+    # ------------------------------------------------------------------ user calls
+
+    def listen(
+        self,
+        port: int,
+        now: int,
+        *,
+        address: str | None = None,
+        backlog: int = 128,
+        config: TcpConfig | None = None,
+    ) -> Listener:
+        """Passive OPEN on `port`, 0: any free one. `address` None: all of ours, both families.
+
+        AddressInUse, AddressNotAvailable, UsageError.
+        """
+        _check_port(port)
+        key: bytes | None = None
+        if address is not None and address not in ("", "0.0.0.0", "::"):
+            key = _packed(address)
+            if not self.addresses.is_own(key):
+                raise AddressNotAvailable(address)
+        if port == 0:
+            port = self._flows.free_listening_port()
+        listener = Listener(key, address, port, backlog, config or self.config.tcp)
+        self._flows.listen(listener)
+        return listener
+
+    def accept(self, listener: Listener) -> Tcb | None:
+        """The next established connection of `listener`, None: none waits."""
+        if not listener.queue:
+            return None
+        tcb = listener.queue.popleft()
+        tcb.listener = None
+        if tcb.events:
+            self._eventful[tcb] = None
+        if listener.queue:
+            listener.events |= ACCEPTABLE
+            self._eventful[listener] = None
+        return tcb
+
+    def close_listener(self, listener: Listener, now: int) -> None:
+        """Stop listening. Connections not accepted yet are aborted, handshakes forgotten."""
+        if listener.closed:
+            return
+        listener.closed = True
+        self._flows.unlisten(listener)
+        while listener.queue:
+            tcb = listener.queue.popleft()
+            tcb.listener = None
+            self.abort(tcb, now)
+        if listener.half_open:
+            for holder in list(self._table.values()):
+                if type(holder) is Tcb and holder.listener is listener:
+                    finish(holder, ConnectionAborted())
+                    self._child_moved(holder)
+                    self._mark(holder)
+
+    def connect(
+        self,
+        address: str,
+        port: int,
+        now: int,
+        *,
+        local_address: str | None = None,
+        local_port: int = 0,
+        config: TcpConfig | None = None,
+    ) -> Tcb:
+        """Active OPEN: a SYN goes out at the next flush; CONNECTED or CLOSED_EVENT tells the rest.
+
+        AddressNotAvailable, AddressInUse, NetworkUnreachable, NoBufferSpace, UsageError (MUST-46:
+        broadcast and multicast addresses).
+        """
+        _check_port(port)
+        _check_port(local_port)
+        remote = _packed(address)
+        if not self.addresses.is_unicast(remote) or port == 0:
+            raise UsageError(f"cannot connect to {address} port {port}")
+        if local_address is not None:
+            local: bytes | None = _packed(local_address)
+            if local is None or not self.addresses.is_own(local) or len(local) != len(remote):
+                raise AddressNotAvailable(local_address)
+        else:
+            local = self.addresses.source_for(remote)
+        if local is None:
+            raise NetworkUnreachable(address)
+        if self._connections >= self.config.max_connections:
+            raise NoBufferSpace("too many connections")
+        reuse_after = self.config.time_wait_reuse_us
+
+        def reusable(record: TimeWait) -> bool:
+            return record.reusable(now, reuse_after)
+
+        if not local_port:
+            local_port = self._flows.choose_port(remote, local, port, reusable)
+        flow = flow_key(remote, local, port, local_port)
+        holder = self._table.get(flow)
+        isn: int | None = None
+        if type(holder) is TimeWait and reusable(holder):
+            isn = holder.reincarnation_isn()
+            self._end_time_wait(holder)
+        elif holder is not None:
+            raise AddressInUse(f"{address} port {port} from port {local_port}")
+        tcb = self._new_tcb(flow, config or self.config.tcp, now, isn)
+        user_calls.open_active(tcb, now)
+        self._mark(tcb)
+        return tcb
+
+    def _new_tcb(self, flow: bytes, config: TcpConfig, now: int, isn: int | None) -> Tcb:
+        remote, local, remote_port, local_port = split_key(flow)
+        if isn is None:
+            isn = initial_sequence_number(flow, self._secret, now)
+        headers = fixed_headers(remote)
+        tcb = Tcb(
+            flow,
+            Endpoint(self.addresses.text(local), local_port),
+            Endpoint(self.addresses.text(remote), remote_port),
+            config,
+            self._challenge_limit,
+            isn,
+            clamp_receive_mss(config, self.config.mtu, headers),
+            headers,
+            self.config.gso_max,
+            now,
+        )
+        tcb.path_mtu_payload = self.path_mtus.get(remote, self.config.mtu, now) - headers
+        tcb.ts_offset = timestamp_offset(remote + local, self._secret)
+        self.rebuild_header(tcb)
+        self._table[flow] = tcb
+        self._connections += 1
+        return tcb
+
+    def rebuild_header(self, tcb: Tcb) -> None:
+        """Make the header template of `tcb` anew, after its configuration changed (DSCP, TTL)."""
+        remote, local, _, _ = split_key(tcb.flow)
+        tcb.header = HeaderTemplate(
+            tcb,
+            local,
+            remote,
+            offload=self.config.checksum_offload,
+            ident=self._randrange(1 << 16),
+        )
+
+    def send(self, tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False) -> int:
+        """SEND; see user_calls.send."""
+        taken = user_calls.send(tcb, data, now, urgent=urgent)
+        if taken and not tcb.dirty:
+            tcb.dirty = True
+            self._dirty.append(tcb)
+        return taken
+
+    def receive(self, tcb: Tcb, limit: int, now: int) -> Buffer:
+        """RECEIVE; see user_calls.receive."""
+        data = user_calls.receive(tcb, limit, now)
+        if tcb.ack_now and not tcb.dirty:
+            tcb.dirty = True
+            self._dirty.append(tcb)
+        return data
+
+    def shutdown(self, tcb: Tcb, now: int) -> None:
+        """CLOSE for sending only; see user_calls.shutdown."""
+        user_calls.shutdown(tcb, now)
+        self._mark(tcb)
+
+    def close(self, tcb: Tcb, now: int) -> None:
+        """CLOSE; see user_calls.close."""
+        user_calls.close(tcb, now)
+        self._mark(tcb)
+
+    def abort(self, tcb: Tcb, now: int) -> None:
+        """ABORT; see user_calls.abort."""
+        user_calls.abort(tcb, now)
+        self._mark(tcb)
+
+    def status(self, tcb: Tcb, now: int) -> TcpInfo:
+        """STATUS; see user_calls.status."""
+        return user_calls.status(tcb, now)
+
+    # ------------------------------------------------------------------ views
+
+    def connections(self) -> list[Tcb]:
+        """The connections that are not over and not in TIME-WAIT."""
+        return [holder for holder in self._table.values() if type(holder) is Tcb]
+
+    def time_waits(self) -> list[TimeWait]:
+        """The records of connections in TIME-WAIT."""
+        return [holder for holder in self._table.values() if type(holder) is TimeWait]
+
+    def listeners(self) -> list[Listener]:
+        """All listeners, by port."""
+        return [
+            one for port in sorted(self._flows.listeners) for one in self._flows.listeners[port]
+        ]
+
+    def pending_timers(self) -> int:
+        """Entries in the timer wheel."""
+        return len(self._wheel)
+
+
+def _packed(address: str) -> bytes:
+    try:
+        return ip_address(address).packed
+    except ValueError as error:
+        raise UsageError(f"not an IP address: {address!r}") from error
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise UsageError(f"not a port: {port}")

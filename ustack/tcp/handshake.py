@@ -1,0 +1,120 @@
+"""Opening: what the SYNs offer and agree, and how initial sequence numbers are chosen."""
+
+from hashlib import blake2s
+
+from ustack.config import TcpConfig
+from ustack.tcp.congestion import REGISTRY
+from ustack.tcp.segment import Segment
+from ustack.tcp.seq import MASK32
+from ustack.tcp.tcb import Tcb
+from ustack.wire.tcp_options import encode_options
+
+DEFAULT_MSS_IPV4 = 536  # bytes; RFC 9293 §3.7.1, MUST-15
+DEFAULT_MSS_IPV6 = 1220
+MIN_MSS = 48  # bytes; Linux TCP_MIN_SND_MSS: smaller values only serve attacks
+TIMESTAMP_OPTION = 12  # bytes with its padding, on every segment (RFC 7323 appendix A)
+MAX_WSCALE = 14  # RFC 7323 §2.3
+MAX_OPTIONS = 40  # bytes, RFC 9293 §3.1
+MAX_IP_PACKET = 65535  # bytes
+IPV4_TCP_HEADERS = 40  # bytes
+IPV6_TCP_HEADERS = 60
+ISN_TICK_US = 4  # RFC 9293 §3.4.1: the clock of initial sequence numbers
+
+
+def initial_sequence_number(flow: bytes, secret: bytes, now: int) -> int:
+    """ISN = M + F(addresses, ports, secret) with M the 4 µs clock (RFC 6528 §3)."""
+    digest = blake2s(flow, key=secret, digest_size=4, person=b"isn").digest()
+    return (now // ISN_TICK_US + int.from_bytes(digest, "big")) & MASK32
+
+
+def timestamp_offset(addresses: bytes, secret: bytes) -> int:
+    """Where the timestamp clock of a pair of hosts begins (RFC 7323 §7.1).
+
+    It depends on the addresses only, so that timestamps grow across the connections of a pair:
+    TIME-WAIT reuse (RFC 6191) rests on that.
+    """
+    digest = blake2s(addresses, key=secret, digest_size=4, person=b"ts").digest()
+    return int.from_bytes(digest, "big")
+
+
+def timestamp(tcb: Tcb, now: int) -> int:
+    """TSval: milliseconds (RFC 7323 §5.4 wants 1 ms to 1 s)."""
+    return (now // 1000 + tcb.ts_offset) & MASK32
+
+
+def wanted_wscale(receive_buffer: int) -> int:
+    """The smallest shift with which 16 bits can express the whole buffer (RFC 7323 §2.3)."""
+    shift = 0
+    while shift < MAX_WSCALE and (receive_buffer >> shift) > 0xFFFF:
+        shift += 1
+    return shift
+
+
+def syn_options(tcb: Tcb, now: int) -> bytes:
+    """The options of our SYN, or of our SYN,ACK, which answers only what the peer offered."""
+    config = tcb.config
+    if tcb.options_agreed:
+        wscale = tcb.rcv.wscale if tcb.wscale_on else None
+        sack, timestamps = tcb.sack_on, tcb.ts_on
+    else:
+        wscale = wanted_wscale(config.receive_buffer) if config.window_scaling else None
+        sack, timestamps = config.sack, config.timestamps
+    return encode_options(
+        mss=tcb.rcv.mss,
+        wscale=wscale,
+        sack_permitted=sack,
+        tsval=timestamp(tcb, now) if timestamps else None,
+        tsecr=tcb.ts_recent if tcb.ts_on else 0,
+    )
+
+
+def agree_options(tcb: Tcb, seg: Segment, now: int) -> None:
+    """Digest the options of the peer's SYN or SYN,ACK: each holds only if both offered it."""
+    config = tcb.config
+    options = seg.options
+    snd, rcv = tcb.snd, tcb.rcv
+    tcb.options_agreed = True
+    snd.adv_mss = DEFAULT_MSS_IPV6 if tcb.fixed_headers > IPV4_TCP_HEADERS else DEFAULT_MSS_IPV4
+    if options is None:
+        return
+    if options.mss is not None:
+        snd.adv_mss = max(options.mss, MIN_MSS)
+    if options.wscale is not None and config.window_scaling:
+        tcb.wscale_on = True
+        snd.wscale = options.wscale
+        rcv.wscale = wanted_wscale(config.receive_buffer)
+    tcb.sack_on = options.sack_permitted and config.sack
+    if options.tsval is not None and config.timestamps:
+        tcb.ts_on = True
+        tcb.ts_recent = options.tsval
+        tcb.ts_recent_at = now
+
+
+def start_sending(tcb: Tcb) -> None:
+    """Both SYNs are known: set the segment size and make the congestion controller."""
+    resize_segments(tcb)
+    tcb.congestion = REGISTRY[tcb.config.congestion](
+        tcb.snd.mss, tcb.config.initial_window_segments
+    )
+
+
+def resize_segments(tcb: Tcb) -> None:
+    """Recompute the payload of a full-sized segment and of the largest super-segment.
+
+    MUST-16: min(SendMSS, path MTU less headers) less the TCP options, which here are timestamps.
+    """
+    snd = tcb.snd
+    size = min(snd.adv_mss, tcb.path_mtu_payload)
+    if tcb.ts_on:
+        size -= TIMESTAMP_OPTION
+    snd.mss = max(size, 8)
+    room = min(tcb.gso_max, MAX_IP_PACKET) - tcb.fixed_headers - MAX_OPTIONS
+    snd.gso_limit = max(room // snd.mss, 1) * snd.mss
+    if tcb.congestion is not None:
+        tcb.congestion.on_mss(snd.mss)
+
+
+def clamp_receive_mss(config: TcpConfig, mtu: int, headers: int) -> int:
+    """The MSS to announce: what the interface's MTU can carry (MUST-67), or the user's cap."""
+    mss = min(mtu, MAX_IP_PACKET) - headers
+    return min(mss, config.mss) if config.mss is not None else mss

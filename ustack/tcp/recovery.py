@@ -1,0 +1,156 @@
+"""When to retransmit, and how much.
+
+Three phases: OPEN (no loss known), FAST (fast recovery: RFC 6675 with SACK, RFC 6582 without) and
+LOSS (after a retransmission timeout, RFC 5681 §3.1). In FAST the sending rate follows
+Proportional Rate Reduction (RFC 6937), so data leaves as data arrives and never in bursts.
+"""
+
+from enum import IntEnum
+
+from ustack.tcp.congestion import CongestionControl
+from ustack.tcp.scoreboard import DUP_THRESH, Scoreboard
+
+
+class Phase(IntEnum):
+    """Where loss recovery stands."""
+
+    OPEN = 0
+    FAST = 1
+    LOSS = 2
+
+
+OPEN = Phase.OPEN
+FAST = Phase.FAST
+LOSS = Phase.LOSS
+
+
+class Recovery:
+    """Loss recovery of one connection. Bytes and positions; decides, but sends nothing."""
+
+    __slots__ = (
+        "_delivered",
+        "_flight",
+        "_out",
+        "_window",
+        "dup_acks",
+        "episodes",
+        "force",
+        "phase",
+        "point",
+        "timeouts",
+    )
+
+    def __init__(self) -> None:
+        self.phase: Phase = OPEN
+        self.point = 0  # RecoveryPoint: SND.NXT when the episode began
+        self.dup_acks = 0  # consecutive, only counted without SACK
+        self.force = False  # the first retransmission of an episode ignores cwnd (RFC 6675 §5 4.3)
+        self.episodes = 0  # of fast recovery
+        self.timeouts = 0
+        self._flight = 0  # RecoverFS of RFC 6937
+        self._delivered = 0  # prr_delivered
+        self._out = 0  # prr_out
+        self._window = 0  # what PRR allows in the network now
+
+    def window(self, congestion: CongestionControl) -> int:
+        """The congestion window in force."""
+        return self._window if self.phase is FAST else congestion.cwnd
+
+    def on_ack(
+        self,
+        board: Scoreboard,
+        congestion: CongestionControl,
+        *,
+        una: int,
+        nxt: int,
+        acked: int,
+        sacked: int,
+        duplicate: bool,
+        sack: bool,
+        mss: int,
+        now: int,
+    ) -> bool:
+        """Digest one ACK that `board` has already recorded. True: congestion avoidance may grow.
+
+        `acked` and `sacked` are the bytes this ACK newly acknowledged and newly SACKed;
+        `duplicate`: RFC 5681 §2 calls it a duplicate ACK.
+        """
+        if acked:
+            self.dup_acks = 0
+            board.dup_acked = max(0, board.dup_acked - acked) if self.phase is FAST else 0
+            if self.phase is not OPEN and una >= self.point:
+                if self.phase is FAST:
+                    congestion.on_recovered(now)
+                self.phase = OPEN
+                board.dup_acked = 0
+        elif duplicate and not sack:
+            self.dup_acks += 1
+            board.dup_acked = min(board.dup_acked + mss, max(board.in_flight - mss, 0))
+            sacked = mss
+
+        if sack:
+            newly_lost = board.detect_losses(mss) if sacked else 0
+            enter = board.lost > 0
+        else:
+            newly_lost = 0
+            if self.phase is FAST and acked:  # partial ACK, RFC 6582 §3.2 step 3
+                newly_lost = board.mark_first_lost(mss)
+            # RFC 6582 §3.2 step 2: not again for the flight of the last episode
+            enter = self.dup_acks >= DUP_THRESH and una > self.point
+        if enter and self.phase is OPEN:
+            self._begin(board, congestion, nxt, now)
+            if not sack:
+                board.mark_first_lost(mss)
+        if self.phase is FAST:
+            self._proportional_rate(board, congestion, acked + sacked, newly_lost, mss)
+            return False
+        return acked > 0
+
+    def _begin(self, board: Scoreboard, congestion: CongestionControl, nxt: int, now: int) -> None:
+        congestion.on_loss(board.in_flight, now)
+        self.phase = FAST
+        self.point = nxt
+        self.force = True
+        self.episodes += 1
+        self._flight = max(board.in_flight, 1)
+        self._delivered = self._out = 0
+
+    def _proportional_rate(
+        self,
+        board: Scoreboard,
+        congestion: CongestionControl,
+        delivered: int,
+        newly_lost: int,
+        mss: int,
+    ) -> None:
+        """RFC 6937 §3.1, with slow-start reduction bound."""
+        self._delivered += delivered
+        pipe = board.pipe()
+        if pipe > congestion.ssthresh:
+            budget = -(-self._delivered * congestion.ssthresh // self._flight) - self._out
+        else:
+            budget = max(self._delivered - self._out, delivered)
+            if not newly_lost:
+                budget += mss
+            budget = min(congestion.ssthresh - pipe, budget)
+        if budget < 0:
+            budget = 0
+        if self.force and budget < mss:
+            budget = mss
+        self._window = pipe + budget
+
+    def sent(self, size: int) -> None:
+        """`size` bytes left, new or again."""
+        self.force = False
+        if self.phase is FAST:
+            self._out += size
+
+    def on_rto(self, board: Scoreboard, congestion: CongestionControl, nxt: int, now: int) -> None:
+        """The retransmission timer expired (RFC 5681 §3.1, RFC 6582 §3.2 step 4)."""
+        congestion.on_rto(board.in_flight, now, self.phase is LOSS)
+        board.mark_all_lost(forget_sacks=board.first_is_sacked())
+        self.phase = LOSS
+        self.point = nxt
+        self.dup_acks = 0
+        self.timeouts += 1
+        self.force = True

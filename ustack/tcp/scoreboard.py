@@ -1,0 +1,292 @@
+"""What is in flight, and what became of it (RFC 6675 §3 and §4).
+
+The unit is a range of sequence space, not a packet: one entry per super-segment or per burst,
+split when a SACK block or a retransmission names a part of it. All counts are bytes; a SYN is
+never in here, a FIN is one octet.
+"""
+
+from bisect import bisect_left, bisect_right
+
+DUP_THRESH = 3  # RFC 5681 §3.2, RFC 6675 §2
+MERGE_LIMIT = 1 << 20  # bytes: ranges sent at the same moment grow up to this
+
+
+class SentRange:
+    """[start, end) was sent at `sent_at` (µs), the last time if more than once."""
+
+    __slots__ = ("end", "lost", "resent", "sacked", "sent_at", "start")
+
+    def __init__(self, start: int, end: int, sent_at: int) -> None:
+        self.start = start
+        self.end = end
+        self.sent_at = sent_at
+        self.sacked = False  # the peer reported it
+        self.lost = False  # deemed lost, to be sent again
+        self.resent = False  # sent again since it was deemed lost
+
+    def __repr__(self) -> str:
+        marks = "".join(
+            mark for mark, on in (("S", self.sacked), ("L", self.lost), ("R", self.resent)) if on
+        )
+        return f"[{self.start},{self.end}){marks}"
+
+
+class Scoreboard:
+    """The ranges between SND.UNA and SND.NXT in ascending order, and their totals in bytes.
+
+    pipe (RFC 6675 §4) is what was sent, less SACKed, less lost, plus resent. Without SACK the
+    duplicate ACKs stand in for SACKed bytes, as each says that one segment has left the network.
+    """
+
+    __slots__ = (
+        "_lost_below",
+        "_ranges",
+        "_starts",
+        "dup_acked",
+        "highest_sacked",
+        "in_flight",
+        "lost",
+        "resent",
+        "retransmissions",
+        "sacked",
+    )
+
+    def __init__(self) -> None:
+        self._ranges: list[SentRange] = []
+        self._starts: list[int] = []
+        self._lost_below = 0  # nothing below this is left to be marked lost
+        self.in_flight = 0  # SND.NXT - SND.UNA
+        self.sacked = 0
+        self.lost = 0
+        self.resent = 0  # of the lost ones
+        self.dup_acked = 0  # bytes inferred from duplicate ACKs, only without SACK
+        self.highest_sacked = 0  # position after the highest octet SACKed, 0: none
+        self.retransmissions = 0  # segments of [lost] ranges sent again, for STATUS
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def ranges(self) -> list[SentRange]:
+        """A copy for display and tests."""
+        return list(self._ranges)
+
+    def pipe(self) -> int:
+        """Bytes believed to be in the network."""
+        pipe = self.in_flight - self.sacked - self.lost + self.resent - self.dup_acked
+        return max(0, pipe)
+
+    def sent(self, start: int, end: int, now: int) -> None:
+        """New data [start, end) left."""
+        self.in_flight += end - start
+        ranges = self._ranges
+        if ranges:
+            last = ranges[-1]
+            if (
+                last.sent_at == now
+                and last.end == start
+                and not (last.sacked or last.lost)
+                and end - last.start <= MERGE_LIMIT
+            ):
+                last.end = end
+                return
+        ranges.append(SentRange(start, end, now))
+        self._starts.append(start)
+
+    def _split(self, index: int, at: int) -> None:
+        """Make a boundary inside range `index` at position `at`."""
+        head = self._ranges[index]
+        tail = SentRange(at, head.end, head.sent_at)
+        tail.sacked, tail.lost, tail.resent = head.sacked, head.lost, head.resent
+        head.end = at
+        self._ranges.insert(index + 1, tail)
+        self._starts.insert(index + 1, at)
+
+    def ack(self, una: int) -> int | None:
+        """Drop what lies below `una`.
+
+        Returns when the newest range among the dropped ones was sent, or None if that says nothing
+        of the round trip: all were SACKed before, or one of them was deemed lost (Karn; an ACK
+        that waited for a gap to be filled has waited longer than a round trip).
+        """
+        ranges = self._ranges
+        sent_at: int | None = None
+        ambiguous = False
+        count = 0
+        for entry in ranges:
+            if entry.end > una:
+                break
+            count += 1
+            size = entry.end - entry.start
+            self.in_flight -= size
+            if entry.sacked:
+                self.sacked -= size
+            elif entry.lost:
+                self.lost -= size
+                if entry.resent:
+                    self.resent -= size
+                ambiguous = True
+            else:
+                sent_at = entry.sent_at
+        if count:
+            del ranges[:count]
+            del self._starts[:count]
+        if ranges and ranges[0].start < una:
+            entry = ranges[0]
+            size = una - entry.start
+            self.in_flight -= size
+            if entry.sacked:
+                self.sacked -= size
+            elif entry.lost:
+                self.lost -= size
+                if entry.resent:
+                    self.resent -= size
+                ambiguous = True
+            else:
+                sent_at = entry.sent_at
+            entry.start = self._starts[0] = una
+        return None if ambiguous else sent_at
+
+    def sack(
+        self, blocks: tuple[tuple[int, int], ...], una: int, nxt: int
+    ) -> tuple[int, int | None]:
+        """Record SACK blocks; blocks outside (una, nxt] are ignored (a duplicate or nonsense).
+
+        Returns the bytes newly SACKed and when the newest of them was sent (None if resent).
+        """
+        gained = 0
+        sent_at: int | None = None
+        ranges, starts = self._ranges, self._starts
+        for left, right in blocks:
+            if left < una or right > nxt or left >= right:
+                continue
+            index = bisect_right(starts, left) - 1
+            if index < 0:
+                index = 0
+            while index < len(ranges):
+                entry = ranges[index]
+                if entry.start >= right:
+                    break
+                if entry.sacked or entry.end <= left:
+                    index += 1
+                    continue
+                if entry.start < left:
+                    self._split(index, left)
+                    index += 1
+                    continue
+                if entry.end > right:
+                    self._split(index, right)
+                size = entry.end - entry.start
+                gained += size
+                self.sacked += size
+                entry.sacked = True
+                if entry.lost:
+                    self.lost -= size
+                    if entry.resent:
+                        self.resent -= size
+                    entry.lost = entry.resent = False
+                elif sent_at is None or entry.sent_at > sent_at:
+                    sent_at = entry.sent_at
+                index += 1
+            if right > self.highest_sacked:
+                self.highest_sacked = right
+        if gained:
+            self._join_sacked()
+        return gained, sent_at
+
+    def _join_sacked(self) -> None:
+        """Neighbouring SACKed ranges become one, so that their number follows the holes."""
+        ranges = self._ranges
+        joined = [ranges[0]]
+        for entry in ranges[1:]:
+            last = joined[-1]
+            if entry.sacked and last.sacked:
+                last.end = entry.end
+                last.sent_at = max(last.sent_at, entry.sent_at)
+            else:
+                joined.append(entry)
+        if len(joined) != len(ranges):
+            self._ranges = joined
+            self._starts = [entry.start for entry in joined]
+
+    def detect_losses(self, mss: int) -> int:
+        """Mark lost what RFC 6675 §4 IsLost() calls lost, and return how many bytes that was.
+
+        A range is lost when DupThresh discontiguous SACKed ranges lie above it, or more than
+        (DupThresh - 1) * SMSS SACKed bytes.
+        """
+        if not self.sacked:
+            return 0
+        above_bytes = 0
+        above_ranges = 0
+        marked = 0
+        previous_sacked = False
+        limit = (DUP_THRESH - 1) * mss
+        for entry in reversed(self._ranges):
+            if entry.sacked:
+                above_bytes += entry.end - entry.start
+                if not previous_sacked:
+                    above_ranges += 1
+                previous_sacked = True
+                continue
+            previous_sacked = False
+            if (above_ranges >= DUP_THRESH or above_bytes > limit) and not entry.lost:
+                entry.lost = True
+                marked += entry.end - entry.start
+        self.lost += marked
+        return marked
+
+    def mark_first_lost(self, size: int) -> int:
+        """Mark the first `size` bytes in flight lost (fast retransmit without SACK).
+
+        Returns the bytes newly marked; 0 if they are already lost or nothing is in flight.
+        """
+        if not self._ranges:
+            return 0
+        first = self._ranges[0]
+        if first.lost or first.sacked:
+            return 0
+        if first.end - first.start > size:
+            self._split(0, first.start + size)
+        first.lost = True
+        self.lost += first.end - first.start
+        return first.end - first.start
+
+    def mark_all_lost(self, *, forget_sacks: bool = False) -> None:
+        """The retransmission timer expired: everything not SACKed is to be sent again.
+
+        `forget_sacks`: the peer reneged (RFC 2018 §8), so its reports count no longer.
+        """
+        self.lost = self.resent = self.dup_acked = 0
+        if forget_sacks:
+            self.sacked = self.highest_sacked = 0
+        for entry in self._ranges:
+            if forget_sacks:
+                entry.sacked = False
+            entry.resent = False
+            if not entry.sacked:
+                entry.lost = True
+                self.lost += entry.end - entry.start
+
+    def first_is_sacked(self) -> bool:
+        """The range at SND.UNA was SACKed: a peer that still has it would have ACKed it."""
+        return bool(self._ranges) and self._ranges[0].sacked
+
+    def next_lost(self) -> SentRange | None:
+        """The first range that is lost and was not resent since (RFC 6675 NextSeg rule 1)."""
+        if self.lost <= self.resent:
+            return None
+        for entry in self._ranges:
+            if entry.lost and not entry.resent:
+                return entry
+        return None
+
+    def resend(self, start: int, end: int, now: int) -> None:
+        """[start, end), the beginning of a range from `next_lost`, has been sent again."""
+        index = bisect_left(self._starts, start)
+        entry = self._ranges[index]
+        if entry.end > end:
+            self._split(index, end)
+        entry.resent = True
+        entry.sent_at = now
+        self.resent += entry.end - entry.start
+        self.retransmissions += 1

@@ -1,0 +1,440 @@
+"""SEGMENT ARRIVES, in the order RFC 9293 §3.10.7 gives. It changes the Tcb and never sends.
+
+LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for them.
+"""
+
+from ustack.errors import ConnectionRefused, ConnectionReset
+from ustack.tcp.handshake import agree_options, start_sending, timestamp
+from ustack.tcp.segment import Reset, Segment
+from ustack.tcp.seq import MASK32, older32
+from ustack.tcp.state import (
+    CLOSE_WAIT,
+    CLOSED,
+    CLOSING,
+    ESTABLISHED,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    LAST_ACK,
+    OUR_FIN_ACKED,
+    PEER_FIN,
+    RECEIVING,
+    SYN_RECEIVED,
+    SYN_SENT,
+    TIME_WAIT,
+    set_state,
+)
+from ustack.tcp.tcb import (
+    CONNECTED,
+    DRAINED,
+    FIN_ACKED,
+    NEVER,
+    READABLE,
+    URGENT,
+    WRITABLE,
+    Tcb,
+    finish,
+)
+from ustack.wire.tcp import ACK, FIN, RST, SYN, URG
+
+MAX_UNSCALED_WINDOW = 0xFFFF  # RFC 7323 §2.2: the window of a SYN is never scaled
+PAWS_IDLE_US = 24 * 24 * 3600 * 1_000_000  # RFC 7323 §5.5: TS.Recent is stale after 24 days
+
+
+def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
+    """Digest `seg`. A returned Reset is the one thing the caller must send. `now`: µs."""
+    state = tcb.state
+    if state is SYN_SENT:
+        return _arrives_in_syn_sent(tcb, seg, now)
+    snd, rcv = tcb.snd, tcb.rcv
+    flags = seg.flags
+    tcb.counters.segments_in += 1
+    if state is SYN_RECEIVED and flags & SYN and not _syn_in_syn_received(tcb, seg):
+        return None
+
+    # First, check the sequence number (Table 6), after PAWS (RFC 7323 §5.3)
+    seq, length = seg.seq, seg.len
+    tsval = seg.tsval
+    if tcb.ts_on and not _timestamp_acceptable(tcb, seg, now):
+        _unacceptable(tcb, seg, now)
+        return None
+    # Linux: a segment that begins at RCV.NXT is taken up even if the window is zero, for its ACK
+    # (the RFC's "special allowance"); and an empty one may stand at the very edge of the window.
+    if not (
+        rcv.nxt < seq + length and (seq < rcv.adv or seq == rcv.nxt)
+        if length
+        else rcv.nxt <= seq <= rcv.adv
+    ):
+        _unacceptable(tcb, seg, now)
+        return None
+    # Second, the RST bit; fourth, the SYN bit
+    if seg.flags & (RST | SYN):
+        _reset_or_challenge(tcb, seg, now)
+        return None
+    # Fifth, check the ACK field
+    if not flags & ACK:
+        return None
+    if state is SYN_RECEIVED and not _open_passively(tcb, seg, now):
+        return Reset(seg.ack)
+    # RFC 5961 §5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT
+    if not snd.una - snd.max_wnd <= seg.ack <= snd.max:
+        if length:
+            tcb.ack_now = True
+        else:
+            _challenge(tcb, now)
+        return None
+    if tsval is not None and seq <= tcb.last_ack_sent and tcb.ts_on:  # RFC 7323 §4.3
+        tcb.ts_recent = tsval
+        tcb.ts_recent_at = now
+    tcb.last_received_at = now
+    tcb.keep_alive_probes = tcb.probes = 0
+    if _acknowledge(tcb, seg, now):
+        set_state(tcb, OUR_FIN_ACKED[tcb.state])
+        tcb.events |= FIN_ACKED
+        if tcb.state is FIN_WAIT_2 and tcb.detached:
+            tcb.timers.fin_wait_2 = now + tcb.config.fin_wait_2_timeout_us
+        elif tcb.state is CLOSED:  # LAST-ACK is over
+            finish(tcb, None)
+            return None
+    # Sixth, check the URG bit
+    if flags & URG:
+        _urgent(tcb, seg)
+    # Seventh, process the segment text; eighth, check the FIN bit
+    if length and tcb.state in RECEIVING:
+        return _receive_text(tcb, seg, now)
+    if length:
+        tcb.ack_now = True
+    return None
+
+
+def _timestamp_acceptable(tcb: Tcb, seg: Segment, now: int) -> bool:
+    """PAWS (RFC 7323 §5.3 R1). It judges arrivals only, never what waits in our own queue."""
+    if seg.flags & RST:
+        return True
+    if seg.tsval is None:
+        return not tcb.config.require_timestamps
+    return not older32(seg.tsval, tcb.ts_recent) or now - tcb.ts_recent_at > PAWS_IDLE_US
+
+
+def _unacceptable(tcb: Tcb, seg: Segment, now: int) -> None:
+    """Answer a segment outside the window with an ACK, unless it is a RST.
+
+    Linux: text is always answered, since its sender waits for that; empty segments and SYNs only
+    at the rate of challenge ACKs, so that two confused ends cannot keep an ACK loop going.
+    """
+    tcb.counters.out_of_window += 1
+    if seg.flags & RST:
+        return
+    if seg.len and not seg.flags & SYN:
+        tcb.ack_now = True
+        if tcb.sack_on and seg.payload and seg.seq < tcb.rcv.nxt:  # RFC 2883 §4
+            end = min(seg.seq + len(seg.payload), tcb.rcv.nxt)
+            tcb.receive_buffer.duplicate = (seg.seq, end)
+    else:
+        _challenge(tcb, now)
+
+
+def _challenge(tcb: Tcb, now: int) -> None:
+    """Owe a challenge ACK (RFC 5961 §3, §4), within the rate limits of §7."""
+    if now - tcb.challenge_at < tcb.config.challenge_ack_interval_us:
+        return
+    if tcb.challenge_limit.allow(now):
+        tcb.challenge_at = now
+        tcb.counters.challenge_acks += 1
+        tcb.ack_now = True
+        tcb.probe_due = "challenge ACK"
+
+
+def _reset_or_challenge(tcb: Tcb, seg: Segment, now: int) -> None:
+    """RST and SYN in a synchronized state (RFC 9293 §3.10.7.4, RFC 5961 §3.2 and §4.2)."""
+    if not seg.flags & RST:
+        _challenge(tcb, now)
+        return
+    if seg.seq != tcb.rcv.nxt:
+        if seg.seq < tcb.rcv.adv:
+            _challenge(tcb, now)
+        return
+    state = tcb.state
+    if state is SYN_RECEIVED:
+        finish(tcb, None if tcb.passive else ConnectionRefused())
+    elif state in (CLOSING, LAST_ACK, TIME_WAIT) and tcb.snd.una >= tcb.send_buffer.end:
+        finish(tcb, None)  # all text was acknowledged: only the FIN's ACK is missing
+    else:
+        finish(tcb, ConnectionReset())
+
+
+def _syn_in_syn_received(tcb: Tcb, seg: Segment) -> bool:
+    """True: go on with `seg` as if its SYN were not there, or let the SYN be challenged.
+
+    The peer's own SYN again means that our SYN,ACK was lost: it is sent again. A SYN,ACK is the
+    second half of a simultaneous open (RFC 9293 Figure 7); it stands one left of RCV.NXT.
+    """
+    if seg.seq != tcb.rcv.irs:
+        return True
+    if not seg.flags & ACK:
+        tcb.syn_due = True
+        return False
+    seg.flags &= ~SYN
+    seg.seq += 1
+    seg.len -= 1
+    tcb.ack_now = True
+    return True
+
+
+def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
+    """RFC 9293 §3.10.7.3."""
+    snd, rcv, flags = tcb.snd, tcb.rcv, seg.flags
+    # First, the ACK bit. Data on our SYN is not sent, so only ISS+1 is right.
+    if flags & ACK and not snd.iss < seg.ack <= snd.max:
+        return None if flags & RST else Reset(seg.ack)
+    # Second, the RST bit
+    if flags & RST:
+        if flags & ACK:
+            finish(tcb, ConnectionRefused())
+        return None
+    # Fourth, the SYN bit
+    if not flags & SYN:
+        return None
+    tcb.counters.segments_in += 1
+    tcb.last_received_at = now
+    rcv.irs = seg.seq
+    rcv.nxt = seg.seq + 1
+    rcv.adv = rcv.nxt + min(tcb.receive_buffer.limit, MAX_UNSCALED_WINDOW)  # as our SYN said
+    tcb.last_ack_sent = rcv.nxt
+    agree_options(tcb, seg, now)
+    start_sending(tcb)
+    if flags & ACK:
+        set_state(tcb, ESTABLISHED)
+        _established(tcb, seg, now)
+        tcb.ack_now = True
+    else:  # simultaneous open
+        set_state(tcb, SYN_RECEIVED)
+        tcb.syn_due = True
+        tcb.retransmits = 0
+        tcb.timers.rto = NEVER
+        snd.wnd = snd.max_wnd = seg.wnd
+        snd.wl1, snd.wl2 = seg.seq, snd.una
+    if not flags & ACK:
+        queue_syn_text(tcb, seg)
+    elif seg.payload or flags & FIN:
+        seg.seq += 1
+        return _receive_text(tcb, seg, now)
+    return None
+
+
+def queue_syn_text(tcb: Tcb, seg: Segment) -> None:
+    """Keep text that came on the SYN until the handshake is complete (RFC 9293 §3.10.7.2).
+
+    Linux: it is not acknowledged with the SYN; the peer resends it if it must.
+    """
+    if seg.payload:
+        tcb.receive_buffer.insert(seg.seq + 1, bytes(seg.payload))
+
+
+def _open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
+    """The ACK that completes the handshake in SYN-RECEIVED; False if it is a wrong one."""
+    if not tcb.snd.una < seg.ack <= tcb.snd.max:
+        return False
+    set_state(tcb, ESTABLISHED)
+    if tcb.fin_queued:
+        set_state(tcb, FIN_WAIT_1)
+    _established(tcb, seg, now)
+    receive_buffer, rcv = tcb.receive_buffer, tcb.rcv
+    if receive_buffer.out_of_order:  # text that came with the SYN
+        rcv.nxt = receive_buffer.collect(rcv.nxt)
+        rcv.adv = max(rcv.adv, rcv.nxt)
+        tcb.ack_now = True
+        tcb.events |= READABLE
+    return True
+
+
+def _established(tcb: Tcb, seg: Segment, now: int) -> None:
+    """Our SYN is acknowledged: take over the window and measure the first round trip."""
+    snd = tcb.snd
+    if not tcb.retransmits and tcb.timers.rto is not NEVER:
+        tcb.rtt.sample(now - tcb.last_data_sent_at)
+    tcb.retransmits = 0
+    tcb.rtt.backoff = 0
+    tcb.stalled_since = NEVER
+    tcb.timers.rto = tcb.timers.user = NEVER
+    snd.una = snd.iss + 1
+    snd.nxt = max(snd.nxt, snd.una)
+    snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.wscale
+    snd.max_wnd = max(snd.max_wnd, snd.wnd)
+    snd.wl1, snd.wl2 = seg.seq, seg.ack
+    tcb.events |= CONNECTED
+    if tcb.config.keep_alive:
+        tcb.timers.keep_alive = now + tcb.config.keep_alive_idle_us
+
+
+def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
+    """Process SEG.ACK and SEG.WND. True: our FIN has just been acknowledged."""
+    snd, board, congestion = tcb.snd, tcb.scoreboard, tcb.congestion
+    ack, una = seg.ack, snd.una
+    window = seg.wnd << snd.wscale
+    assert congestion is not None
+    flight = board.in_flight
+    sacked, sacked_at = 0, None
+    if seg.sack and tcb.sack_on:
+        if seg.sack[0][0] < ack:
+            tcb.counters.dsacks_received += 1  # RFC 2883 §4
+        if flight:
+            sacked, sacked_at = board.sack(seg.sack, max(ack, una), snd.nxt)
+    acked = ack - una
+    duplicate = False
+    if acked > 0:
+        snd.una = ack
+        if ack > snd.nxt:  # a window probe was taken
+            snd.nxt = ack
+        sent_at = board.ack(ack)
+        _measure(tcb, seg, sent_at if sent_at is not None else sacked_at, now)
+        tcb.send_buffer.release(ack)
+        tcb.counters.bytes_acked += acked
+        tcb.retransmits = 0
+        # RFC 6298 §5.2 and §5.3
+        tcb.timers.rto = now + tcb.rtt.rto() if board.in_flight else NEVER
+        tcb.stalled_since = now if board.in_flight or len(tcb.send_buffer) else NEVER
+        tcb.timers.user = NEVER
+        _tell_writer(tcb)
+    elif acked == 0 and flight and not seg.len and window == snd.wnd:
+        duplicate = True  # RFC 5681 §2
+    if flight and (acked > 0 or sacked or duplicate):
+        if tcb.recovery.on_ack(
+            board,
+            congestion,
+            una=snd.una,
+            nxt=snd.nxt,
+            acked=max(acked, 0),
+            sacked=sacked,
+            duplicate=duplicate,
+            sack=tcb.sack_on,
+            mss=snd.mss,
+            now=now,
+        ):
+            slow_start = congestion.cwnd < congestion.ssthresh
+            in_use = tcb.cwnd_limited or (slow_start and congestion.cwnd < 2 * flight)
+            congestion.on_ack(acked, board.in_flight, tcb.rtt.latest, not in_use, now)
+    # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4)
+    if acked >= 0 and (snd.wl1 < seg.seq or (snd.wl1 == seg.seq and snd.wl2 <= ack)):
+        if not snd.wnd and window:
+            _window_opened(tcb, now)
+        snd.wnd = window
+        if window > snd.max_wnd:
+            snd.max_wnd = window
+        snd.wl1, snd.wl2 = seg.seq, ack
+    fin = snd.fin
+    return fin is not None and una <= fin < ack
+
+
+def _measure(tcb: Tcb, seg: Segment, sent_at: int | None, now: int) -> None:
+    """Take an RTT sample: from our own record in µs, else from the echoed timestamp (§4.1).
+
+    The record is better than a clock of 1 ms; it is missing where Karn's rule forbids it.
+    """
+    if sent_at is not None:
+        tcb.rtt.sample(now - sent_at)
+    elif tcb.ts_on and seg.tsval is not None and seg.tsecr:
+        elapsed_ms = (timestamp(tcb, now) - seg.tsecr) & MASK32
+        if elapsed_ms < 0x8000_0000:
+            tcb.rtt.sample(elapsed_ms * 1000 or 1000)
+
+
+def _tell_writer(tcb: Tcb) -> None:
+    buffer = tcb.send_buffer
+    waiting = buffer.end - buffer.start
+    if not waiting:
+        tcb.events |= DRAINED
+    if tcb.send_full and waiting <= buffer.limit * 2 // 3:
+        tcb.send_full = False
+        tcb.events |= WRITABLE
+
+
+def _window_opened(tcb: Tcb, now: int) -> None:
+    """The peer's window was zero. What was in flight may have been thrown away: send it again."""
+    tcb.timers.persist = NEVER
+    tcb.persist_shift = tcb.rtt.backoff = 0
+    if tcb.retransmits or tcb.probes:
+        tcb.retransmits = tcb.probes = 0
+        tcb.scoreboard.mark_all_lost()
+    if tcb.scoreboard.in_flight:
+        tcb.timers.rto = now + tcb.rtt.rto()
+
+
+def _urgent(tcb: Tcb, seg: Segment) -> None:
+    """RFC 9293 §3.10.7.4: the pointer names the octet after the last urgent one (MUST-62)."""
+    up = seg.seq + seg.urgent
+    rcv = tcb.rcv
+    if tcb.state in RECEIVING and up > rcv.nxt and (rcv.up is None or up > rcv.up):
+        rcv.up = up
+        tcb.events |= URGENT
+
+
+def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
+    """Take the text and the FIN of an acceptable segment that lie inside the window."""
+    rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
+    start, payload = seg.seq, seg.payload
+    nxt, edge = rcv.nxt, rcv.adv
+    end = start + len(payload)
+    fin = seg.flags & FIN
+    if tcb.detached and end > nxt:  # SHLD-3: nobody will ever read this
+        finish(tcb, ConnectionReset())
+        return Reset(seg.ack)
+    if rcv.fin is not None and end > rcv.fin:  # nothing can follow a FIN
+        end = rcv.fin
+    if fin and end >= edge:
+        fin = 0  # outside the window: not consumed, ACKed, taken when it is sent again
+        tcb.ack_now = True
+    if end > edge:
+        end = edge
+    if fin and rcv.fin is None:
+        rcv.fin = end
+    size = min(len(payload), rcv.mss)
+    if size > rcv.mss_seen:
+        rcv.mss_seen = size
+    if start < nxt:
+        if tcb.sack_on and payload:
+            receive_buffer.duplicate = (start, min(end, nxt))
+        tcb.ack_now = True
+        payload = payload[nxt - start :]
+        start = nxt
+    if end - start < len(payload):
+        tcb.ack_now = True
+        payload = payload[: max(end - start, 0)]
+
+    if start > nxt:
+        if payload and not receive_buffer.insert(start, payload):
+            tcb.counters.out_of_window += 1
+        tcb.ack_now = tcb.flush_now = True  # RFC 5681 §4.2: a duplicate ACK for each one
+        return None
+    if payload:
+        if receive_buffer.out_of_order:
+            receive_buffer.insert(nxt, payload)
+            nxt = receive_buffer.collect(nxt)
+            tcb.ack_now = True  # RFC 5681 §4.2: a gap was filled, in whole or in part
+        else:
+            receive_buffer.append(payload)
+            nxt += len(payload)
+        tcb.counters.bytes_received += nxt - rcv.nxt
+        tcb.ack_owed += nxt - rcv.nxt
+        rcv.nxt = nxt
+        tcb.events |= READABLE
+        if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
+            tcb.flush_now = True
+    elif seg.len and not fin:
+        tcb.ack_now = True  # nothing of it was inside the window
+    if rcv.fin == nxt:
+        _take_fin(tcb)
+    return None
+
+
+def _take_fin(tcb: Tcb) -> None:
+    """RCV.NXT goes over the FIN: the peer has no more to send (RFC 9293 §3.10.7.4, eighth)."""
+    rcv = tcb.rcv
+    rcv.nxt += 1
+    rcv.adv = max(rcv.adv, rcv.nxt)
+    tcb.ack_now = True
+    tcb.eof = not tcb.receive_buffer.readable
+    tcb.events |= READABLE
+    set_state(tcb, PEER_FIN[tcb.state])
+    if tcb.state in (CLOSE_WAIT, CLOSING):
+        return
+    tcb.timers.fin_wait_2 = NEVER

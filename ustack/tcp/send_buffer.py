@@ -1,0 +1,99 @@
+"""Bytes accepted from the user and not yet acknowledged."""
+
+from bisect import bisect_right
+
+from ustack.wire import Buffer
+
+SMALL_WRITE = 4096  # bytes: smaller writes are gathered, so that the number of chunks stays small
+MAX_VIEWS = 64  # pieces of one segment handed to writev (IOV_MAX is 1024)
+
+
+class SendBuffer:
+    """A queue of immutable chunks addressed by sequence position, with a limit in bytes.
+
+    `bytes` are kept without a copy and handed out as views, so a 64 KiB segment is never joined.
+    Small or mutable writes are gathered in a bytearray that is sealed before anything of it is
+    sent: a bytearray with exported views could not grow.
+    """
+
+    __slots__ = ("_chunks", "_starts", "_tail", "end", "limit", "start")
+
+    def __init__(self, start: int, limit: int) -> None:
+        self.start = start  # position of the first byte held
+        self.end = start  # position after the last byte held
+        self.limit = limit
+        self._starts: list[int] = []
+        self._chunks: list[bytes | memoryview] = []
+        self._tail: bytearray | None = None
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def append(self, data: Buffer) -> int:
+        """Take as much of `data` as the limit allows and return how many bytes that was."""
+        size = len(data)
+        room = self.limit - (self.end - self.start)
+        if size > room:
+            size = room
+            if size <= 0:
+                return 0
+            data = memoryview(data)[:size]
+        if size < SMALL_WRITE:
+            if self._tail is None:
+                self._tail = bytearray(data)
+            else:
+                self._tail += data
+        else:
+            self._seal()
+            self._starts.append(self.end)
+            owner = data.obj if type(data) is memoryview else data
+            self._chunks.append(data if type(owner) is bytes else bytes(data))  # type: ignore[arg-type]
+        self.end += size
+        return size
+
+    def _seal(self) -> None:
+        tail = self._tail
+        if tail:
+            self._starts.append(self.end - len(tail))
+            self._chunks.append(bytes(tail))
+        self._tail = None
+
+    def views(self, start: int, end: int) -> list[Buffer]:
+        """The bytes [start, end) as pieces, in order. The pieces stay valid after `release`."""
+        if self._tail is not None and end > self.end - len(self._tail):
+            self._seal()
+        starts, chunks = self._starts, self._chunks
+        index = bisect_right(starts, start) - 1
+        pieces: list[Buffer] = []
+        while start < end:
+            chunk = chunks[index]
+            offset = start - starts[index]
+            size = len(chunk) - offset
+            if size > end - start:
+                size = end - start
+            if size == len(chunk):
+                pieces.append(chunk)
+            else:
+                pieces.append(memoryview(chunk)[offset : offset + size])
+            start += size
+            index += 1
+        if len(pieces) > MAX_VIEWS:
+            return [b"".join(pieces)]
+        return pieces
+
+    def release(self, upto: int) -> None:
+        """Forget everything before position `upto`: it has been acknowledged."""
+        if upto > self.end:
+            upto = self.end
+        if upto <= self.start:
+            return
+        self.start = upto
+        starts = self._starts
+        keep = bisect_right(starts, upto) - 1  # the chunk that holds `upto`, if any
+        if keep >= 0 and starts[keep] + len(self._chunks[keep]) <= upto:
+            keep += 1
+        if keep > 0:
+            del starts[:keep]
+            del self._chunks[:keep]
+        if upto == self.end:
+            self._tail = None

@@ -1,0 +1,319 @@
+"""Transmission Control Block: the variables of one connection (RFC 9293 §3.3.1), no behaviour.
+
+Three modules act on it, one for each kind of event: user_calls, segment_arrives, timeouts.
+`transmit` alone turns it into packets. Two slots belong to others: `user` (the runtime) and
+`header` (the packet template of stack/ip.py).
+"""
+
+from typing import NamedTuple
+
+from ustack.config import TcpConfig
+from ustack.errors import UStackError
+from ustack.tcp.congestion import CongestionControl
+from ustack.tcp.rate_limit import RateLimit
+from ustack.tcp.receive_buffer import ReceiveBuffer
+from ustack.tcp.recovery import Recovery
+from ustack.tcp.rtt import RttEstimator
+from ustack.tcp.scoreboard import Scoreboard
+from ustack.tcp.send_buffer import SendBuffer
+from ustack.tcp.state import CLOSED, State, set_state
+
+NEVER = 1 << 62  # µs; later than any deadline
+
+# What the user is told, or-ed together in `tcb.events`
+READABLE = 1  # new text in order, or the peer's FIN
+WRITABLE = 2  # room in the send buffer after it was full
+CONNECTED = 4  # ESTABLISHED was reached
+ACCEPTABLE = 8  # listener: a connection can be accepted
+FIN_ACKED = 16  # everything sent and our FIN are acknowledged
+CLOSED_EVENT = 32  # the connection is over; tcb.error tells why
+SOFT_ERROR = 64  # tcb.soft_error has news (RFC 9293 §3.9.1.8)
+URGENT = 128  # urgent data became pending or its end moved (RFC 9293 §3.8.5)
+DRAINED = 256  # everything sent so far is acknowledged
+
+
+class Endpoint(NamedTuple):
+    """One end of a connection."""
+
+    address: str
+    port: int
+
+
+class SendSequence:
+    """Send Sequence Variables (RFC 9293 §3.3.1, Table 2). Positions are unwrapped (see seq.py)."""
+
+    __slots__ = (
+        "adv_mss",
+        "fin",
+        "gso_limit",
+        "iss",
+        "max",
+        "max_wnd",
+        "mss",
+        "nxt",
+        "small_end",
+        "una",
+        "up",
+        "wl1",
+        "wl2",
+        "wnd",
+        "wscale",
+    )
+
+    def __init__(self, iss: int) -> None:
+        self.iss = iss
+        self.una = iss
+        self.nxt = iss
+        self.max = iss  # BSD snd_max: SND.NXT, or one more while a window probe is out
+        self.wnd = 0
+        self.max_wnd = 0
+        self.wl1 = 0
+        self.wl2 = 0
+        self.up: int | None = None  # SND.UP: position after the last urgent octet
+        self.wscale = 0  # Snd.Wind.Shift (RFC 7323)
+        self.adv_mss = 536  # what the peer's MSS option said
+        self.mss = 536  # payload of a full-sized segment: options and path MTU already taken off
+        self.gso_limit = 536  # payload of the largest super-segment, a multiple of mss
+        self.small_end = iss  # end of the last segment below mss (Minshall's variant of Nagle)
+        self.fin: int | None = None  # position of our FIN once it has been sent
+
+
+class ReceiveSequence:
+    """Receive Sequence Variables (RFC 9293 §3.3.1, Table 3)."""
+
+    __slots__ = ("adv", "fin", "irs", "mss", "mss_seen", "nxt", "up", "wscale")
+
+    def __init__(self, mss: int) -> None:
+        self.irs = 0
+        self.nxt = 0
+        self.adv = 0  # right edge promised to the peer; RCV.WND is adv - nxt
+        self.mss = mss  # RMSS: what our MSS option says
+        self.mss_seen = 536  # largest segment received so far: what "full-sized" means for ACKs
+        self.up: int | None = None  # RCV.UP: position after the last urgent octet, None: none
+        self.wscale = 0  # Rcv.Wind.Shift
+        self.fin: int | None = None  # position of the peer's FIN, once seen; taken when below nxt
+
+
+class Timers:
+    """Absolute deadlines in µs, NEVER when not running."""
+
+    __slots__ = ("delayed_ack", "fin_wait_2", "keep_alive", "persist", "rto", "user")
+
+    def __init__(self) -> None:
+        self.rto = NEVER  # retransmission, SYN included
+        self.persist = NEVER  # zero window, and the override of silly-window avoidance
+        self.delayed_ack = NEVER
+        self.keep_alive = NEVER
+        self.user = NEVER  # RFC 5482
+        self.fin_wait_2 = NEVER
+
+    def stop(self) -> None:
+        """Stop all of them: nothing is left to happen on this connection."""
+        self.__init__()  # type: ignore[misc]
+
+
+class Counters:
+    """What happened on this connection, for STATUS. Segments and bytes."""
+
+    __slots__ = (
+        "bytes_acked",
+        "bytes_received",
+        "challenge_acks",
+        "dsacks_received",
+        "out_of_window",
+        "segments_in",
+        "segments_out",
+    )
+
+    def __init__(self) -> None:
+        self.segments_in = 0
+        self.segments_out = 0
+        self.bytes_acked = 0
+        self.bytes_received = 0
+        self.out_of_window = 0
+        self.challenge_acks = 0
+        self.dsacks_received = 0
+
+
+class Tcb:
+    """One connection's state and nothing else."""
+
+    __slots__ = (
+        "ack_now",
+        "ack_owed",
+        "challenge_at",
+        "challenge_limit",
+        "closed",
+        "config",
+        "congestion",
+        "cork",
+        "counters",
+        "cwnd_limited",
+        "detached",
+        "dirty",
+        "due_at",
+        "eof",
+        "error",
+        "events",
+        "fin_queued",
+        "fixed_headers",
+        "flow",
+        "flush_now",
+        "gso_max",
+        "header",
+        "keep_alive_probes",
+        "last_ack_sent",
+        "last_data_sent_at",
+        "last_received_at",
+        "listener",
+        "local",
+        "nagle",
+        "note",
+        "options_agreed",
+        "override",
+        "passive",
+        "path_mtu_payload",
+        "persist_shift",
+        "probe_due",
+        "probes",
+        "quick_acks",
+        "rcv",
+        "receive_buffer",
+        "recovery",
+        "remote",
+        "reset_due",
+        "retransmits",
+        "rtt",
+        "sack_on",
+        "scoreboard",
+        "send_buffer",
+        "send_full",
+        "slot",
+        "snd",
+        "soft_error",
+        "state",
+        "stalled_since",
+        "syn_due",
+        "timers",
+        "ts_offset",
+        "ts_on",
+        "ts_recent",
+        "ts_recent_at",
+        "user",
+        "wscale_on",
+    )
+
+    def __init__(
+        self,
+        flow: bytes,
+        local: Endpoint,
+        remote: Endpoint,
+        config: TcpConfig,
+        challenge_limit: RateLimit,
+        iss: int,
+        rcv_mss: int,
+        fixed_headers: int,
+        gso_max: int,
+        now: int,
+    ) -> None:
+        self.flow = flow  # key in the flow table: the 12 or 36 bytes an arriving packet shows
+        self.local = local
+        self.remote = remote
+        self.config = config
+        self.challenge_limit = challenge_limit  # of the whole stack (RFC 5961 §7)
+        self.state: State = CLOSED
+        self.passive = False  # opened by a listener (MUST-11)
+        self.listener: object | None = None  # until the connection has been accepted
+
+        self.snd = SendSequence(iss)
+        self.rcv = ReceiveSequence(rcv_mss)
+        self.send_buffer = SendBuffer(iss + 1, config.send_buffer)
+        self.receive_buffer = ReceiveBuffer(config.receive_buffer)
+        self.rtt = RttEstimator(config.initial_rto_us, config.min_rto_us, config.max_rto_us)
+        self.scoreboard = Scoreboard()
+        self.recovery = Recovery()
+        self.congestion: CongestionControl | None = None  # from ESTABLISHED on: needs the MSS
+        self.timers = Timers()
+        self.counters = Counters()
+
+        # Options agreed on the SYNs
+        self.options_agreed = False
+        self.wscale_on = False
+        self.sack_on = False
+        self.ts_on = False
+        self.ts_recent = 0  # TS.Recent (RFC 7323 §4.3), 32 bits
+        self.ts_recent_at = now
+        self.ts_offset = 0  # added to our timestamp clock, 32 bits
+        self.last_ack_sent = 0  # Last.ACK.sent (RFC 7323 §4.3)
+        self.fixed_headers = fixed_headers  # IP and TCP headers without options, bytes
+        self.path_mtu_payload = rcv_mss  # cap on payload + options from the path MTU
+        self.gso_max = gso_max  # largest IP packet that the device segments for us, 0: none
+        self.nagle = config.nagle
+        self.cork = False  # hold back every partial segment (Linux TCP_CORK)
+        self.cwnd_limited = False  # the congestion window stopped the last transmit
+
+        # What is owed to the peer; transmit() settles it
+        self.syn_due = False
+        self.ack_now = False
+        self.flush_now = False  # this ACK must not be merged with later ones of the batch
+        self.ack_owed = 0  # bytes received since the last ACK
+        self.quick_acks = config.quick_acks  # ACKs still to be sent without delay
+        self.probe_due = ""  # why a probe or a challenge ACK is to be sent: its note
+        self.override = False  # silly-window avoidance has waited long enough (§3.8.6.2.1)
+        self.reset_due = False
+        self.fin_queued = False  # the user has closed the sending side
+        self.detached = False  # the user has closed altogether: nobody will read
+        self.challenge_at = -NEVER  # when the last challenge ACK was sent
+
+        # Giving up
+        self.retransmits = 0  # expiries of the retransmission timer since the last progress
+        self.probes = 0  # zero-window probes since the last answer
+        self.persist_shift = 0  # doublings of the probe interval since the window closed
+        self.keep_alive_probes = 0
+        self.stalled_since = NEVER  # since when the oldest byte has gone without progress
+        self.last_received_at = now
+        self.last_data_sent_at = now
+
+        # Towards the user
+        self.events = 0
+        self.eof = False  # the peer's FIN was reached; receive() returns b"" after the text
+        self.error: UStackError | None = None
+        self.soft_error: UStackError | None = None
+        self.closed = False
+        self.send_full = False  # SEND took less than offered: WRITABLE is owed
+        self.user: object = None
+
+        # Towards the stack
+        self.dirty = False
+        self.note = ""  # state changes since the last packet traced
+        self.header: object = None
+        self.due_at = NEVER  # where the timer wheel holds this Tcb
+        self.slot: object = None
+
+
+def finish(tcb: Tcb, error: UStackError | None) -> None:
+    """End the connection here and now: state CLOSED, timers stopped, everybody told.
+
+    The one place that sets a terminal reason. Unread text stays for the user, unless the peer
+    or the network broke the connection (RFC 9293 §3.10.7.4: queues are flushed on RST).
+    """
+    if tcb.closed:
+        return
+    if tcb.state is not CLOSED:
+        set_state(tcb, CLOSED)
+    tcb.error = error
+    if error is not None:
+        tcb.receive_buffer.drop_out_of_order()
+    retire(tcb)
+
+
+def retire(tcb: Tcb) -> None:
+    """Free what a connection that is CLOSED or has entered TIME-WAIT needs no longer."""
+    tcb.closed = True
+    tcb.timers.stop()
+    tcb.syn_due = False
+    tcb.probe_due = ""
+    buffer = tcb.send_buffer
+    buffer.release(buffer.end)
+    tcb.scoreboard = Scoreboard()
+    tcb.events |= CLOSED_EVENT

@@ -1,0 +1,147 @@
+"""Timeouts of RFC 9293 §3.10.8 and the other timers of a connection.
+
+TIME-WAIT has no timer here: stack/time_wait.py holds it.
+"""
+
+from ustack.errors import ConnectionTimedOut
+from ustack.tcp.state import FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
+from ustack.tcp.tcb import NEVER, SOFT_ERROR, Tcb, finish
+
+
+def deadline(tcb: Tcb) -> int:  # hot
+    """When the earliest timer of `tcb` expires (µs), or NEVER."""
+    timers = tcb.timers
+    return min(
+        timers.rto,
+        timers.delayed_ack,
+        timers.persist,
+        timers.keep_alive,
+        timers.user,
+        timers.fin_wait_2,
+    )
+
+
+def timeout(tcb: Tcb, now: int) -> None:
+    """Do what the timers that are due by `now` ask for. Sends nothing: it marks what is owed.
+
+    Each timer that fires is stopped or set anew here, so none can be due twice.
+    """
+    timers = tcb.timers
+    if now >= timers.user:
+        finish_and_reset(tcb, ConnectionTimedOut("user timeout"))
+        return
+    if now >= timers.fin_wait_2:
+        timers.fin_wait_2 = NEVER
+        if tcb.state is FIN_WAIT_2:
+            # Linux: after a full close nobody reads, so a peer that never closes is forgotten
+            finish(tcb, None)
+            return
+    if now >= timers.delayed_ack:
+        timers.delayed_ack = NEVER
+        tcb.ack_now = tcb.ack_now or tcb.ack_owed > 0
+    if now >= timers.rto:
+        timers.rto = NEVER
+        if tcb.state is SYN_SENT or tcb.state is SYN_RECEIVED:
+            _syn_timeout(tcb, now)
+        else:
+            _retransmission_timeout(tcb, now)
+        if tcb.closed:
+            return
+    if now >= timers.persist:
+        timers.persist = NEVER
+        _persist_timeout(tcb, now)
+        if tcb.closed:
+            return
+    if now >= timers.keep_alive:
+        timers.keep_alive = NEVER
+        _keep_alive_timeout(tcb, now)
+
+
+def finish_and_reset(tcb: Tcb, error: ConnectionTimedOut) -> None:
+    """Give up and tell the peer so, if it should be there after all (RFC 9293 §3.10.8, USER)."""
+    tcb.reset_due = True
+    finish(tcb, error)
+
+
+def _syn_timeout(tcb: Tcb, now: int) -> None:
+    """Our SYN or SYN,ACK was not answered in time (RFC 6298 §5.5 to 5.7, MUST-22)."""
+    config = tcb.config
+    limit = config.syn_ack_retransmissions if tcb.passive else config.syn_retransmissions
+    if tcb.retransmits >= limit:
+        finish(tcb, ConnectionTimedOut("no answer to SYN"))
+        return
+    tcb.retransmits += 1
+    tcb.rtt.back_off()
+    tcb.syn_due = True
+    _advise(tcb)
+
+
+def _retransmission_timeout(tcb: Tcb, now: int) -> None:
+    """RFC 6298 §5.4 to 5.6; R1 and R2 of RFC 9293 §3.8.3."""
+    board = tcb.scoreboard
+    if not board.in_flight:
+        return
+    tcb.retransmits += 1
+    if _give_up(tcb, now, tcb.retransmits):
+        finish(tcb, tcb.soft_error or ConnectionTimedOut())
+        return
+    _advise(tcb)
+    tcb.rtt.back_off()
+    tcb.timers.rto = now + tcb.rtt.rto()
+    if not tcb.snd.wnd:
+        # The window was pulled back over what is in flight: probe it (MUST-35), and do not let
+        # silence about text beyond the edge end the connection while probes are answered.
+        tcb.retransmits -= 1
+        tcb.probes += 1
+        tcb.probe_due = "zero-window probe"
+        return
+    assert tcb.congestion is not None
+    tcb.recovery.on_rto(board, tcb.congestion, tcb.snd.nxt, now)
+
+
+def _persist_timeout(tcb: Tcb, now: int) -> None:
+    """Probe a zero window (§3.8.6.1), or override silly-window avoidance (§3.8.6.2.1)."""
+    if tcb.snd.wnd:
+        tcb.override = True
+        return
+    if _give_up(tcb, now, tcb.probes):
+        finish(tcb, ConnectionTimedOut("window probes unanswered"))
+        return
+    tcb.probes += 1
+    tcb.persist_shift += 1
+    tcb.probe_due = "zero-window probe"
+
+
+def _give_up(tcb: Tcb, now: int, tries: int) -> bool:
+    """R2 (RFC 9293 §3.8.3) has been reached after `tries` without an answer."""
+    config = tcb.config
+    if tcb.detached and tries > config.orphan_retransmissions:
+        return True
+    if config.r2_timeout_us is not None:
+        return now - tcb.stalled_since >= config.r2_timeout_us
+    return tries > config.r2_retransmissions
+
+
+def _advise(tcb: Tcb) -> None:
+    """Past R1: the user hears of the delivery problem (SHLD-9, MUST-47)."""
+    if tcb.retransmits == tcb.config.r1_retransmissions:
+        tcb.soft_error = tcb.soft_error or ConnectionTimedOut("retransmitting")
+        tcb.events |= SOFT_ERROR
+
+
+def _keep_alive_timeout(tcb: Tcb, now: int) -> None:
+    """RFC 9293 §3.8.4: probe only when nothing is outstanding and nothing has arrived."""
+    config = tcb.config
+    if tcb.scoreboard.in_flight or len(tcb.send_buffer):
+        tcb.timers.keep_alive = now + config.keep_alive_idle_us  # the data itself is the probe
+        return
+    quiet_since = tcb.last_received_at
+    if now - quiet_since < config.keep_alive_idle_us:
+        tcb.timers.keep_alive = quiet_since + config.keep_alive_idle_us
+        return
+    if tcb.keep_alive_probes >= config.keep_alive_probes:
+        finish_and_reset(tcb, ConnectionTimedOut("keep-alive probes unanswered"))
+        return
+    tcb.keep_alive_probes += 1
+    tcb.probe_due = "keep-alive"
+    tcb.timers.keep_alive = now + config.keep_alive_interval_us

@@ -1,0 +1,396 @@
+"""The one decision "what leaves now" (BSD tcp_output), and nothing else.
+
+`transmit` reads what the three event modules made due and calls `emit` once per packet. The
+packet may be a super-segment: `emit`'s owner knows how the device cuts it.
+"""
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Protocol
+
+from ustack.tcp.handshake import syn_options, timestamp
+from ustack.tcp.recovery import FAST, LOSS, OPEN
+from ustack.tcp.seq import MASK32
+from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
+from ustack.tcp.tcb import NEVER, Tcb
+from ustack.wire import Buffer
+from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
+from ustack.wire.tcp_options import encode_options
+
+TIMESTAMP_LAYOUT = Struct("!III")
+NOP_NOP_TS = 0x0101080A  # RFC 7323 appendix A
+RESEND_NOTES = {FAST: "fast retransmit", LOSS: "retransmission after RTO", OPEN: "retransmission"}
+QUANTUM = 2 * 65536  # bytes one connection may send before the others have their turn
+
+
+class Emit(Protocol):
+    """Hands one segment to IP. False: the device is full and took nothing."""
+
+    def __call__(
+        self,
+        tcb: Tcb,
+        seq: int,
+        flags: int,
+        window: int,
+        options: bytes,
+        payload: Sequence[Buffer],
+        size: int,
+        urgent: int,
+        note: str,
+    ) -> bool:
+        """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`."""
+
+
+def transmit(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
+    """Send what `tcb` owes and what the windows allow, and set its timers.
+
+    False: the device is full or the quantum is used up; call again. Nothing counts as sent that
+    `emit` has not taken.
+    """
+    state = tcb.state
+    if state is SYN_SENT or state is SYN_RECEIVED:
+        return not tcb.syn_due or _send_syn(tcb, now, emit)
+    if state is CLOSED:
+        return not tcb.reset_due or _send_reset(tcb, emit)
+
+    snd, board = tcb.snd, tcb.scoreboard
+    done = True
+    if (
+        snd.nxt < tcb.send_buffer.end
+        or (tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin))
+        or board.lost > board.resent
+    ):
+        done = _send_text(tcb, now, emit)
+    if tcb.probe_due and not _send_probe(tcb, now, emit):
+        return False
+    owed = tcb.ack_owed
+    if tcb.ack_now or (owed and (tcb.quick_acks > 0 or owed >= 2 * tcb.rcv.mss_seen)):
+        if not emit(tcb, snd.nxt, ACK, _window(tcb), _options(tcb, now), (), 0, 0, ""):
+            return False
+        if owed and tcb.quick_acks > 0:
+            tcb.quick_acks -= 1
+        _acknowledged(tcb)
+    elif owed and tcb.timers.delayed_ack == NEVER and state is not TIME_WAIT:
+        tcb.timers.delayed_ack = now + tcb.config.delayed_ack_us
+    return done
+
+
+def _acknowledged(tcb: Tcb) -> None:
+    """A segment with ACK = RCV.NXT has left: no ACK is owed."""
+    tcb.ack_now = tcb.flush_now = False
+    tcb.ack_owed = 0
+    tcb.timers.delayed_ack = NEVER
+    tcb.last_ack_sent = tcb.rcv.nxt
+
+
+def _window(tcb: Tcb) -> int:  # hot
+    """The window field: RCV.WND, with silly-window avoidance (RFC 9293 §3.8.6.2.2).
+
+    The right edge moves only by min(half the buffer, one MSS) or more, and never to the left. The
+    field has a granularity of 2^wscale, so the edge is rounded up (as Linux does), once: where
+    rounding has already promised more than the buffer holds, it is rounded down.
+    """
+    rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
+    limit = receive_buffer.limit
+    edge = rcv.nxt + limit - receive_buffer.readable
+    adv = rcv.adv
+    if edge - adv >= rcv.mss or edge - adv >= limit >> 1:
+        adv = edge
+    shift = rcv.wscale
+    field = adv - rcv.nxt
+    if shift:
+        field = (field + (1 << shift) - 1 if adv <= edge else field) >> shift
+    if field > 0xFFFF:
+        field = 0xFFFF
+    rcv.adv = max(rcv.nxt + (field << shift), rcv.nxt)
+    return field
+
+
+def _options(tcb: Tcb, now: int) -> bytes:
+    """Timestamps, and SACK blocks while there is something to report."""
+    receive_buffer = tcb.receive_buffer
+    if tcb.sack_on and (receive_buffer.out_of_order or receive_buffer.duplicate is not None):
+        return encode_options(
+            tsval=timestamp(tcb, now) if tcb.ts_on else None,
+            tsecr=tcb.ts_recent,
+            sack=tuple((a & MASK32, b & MASK32) for a, b in receive_buffer.sack_blocks()),
+        )
+    if tcb.ts_on:
+        return TIMESTAMP_LAYOUT.pack(
+            NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent
+        )
+    return b""
+
+
+def _text_options(tcb: Tcb, now: int) -> bytes:
+    """Options of a segment with text: no SACK blocks, so that its size never depends on them."""
+    if tcb.ts_on:
+        return TIMESTAMP_LAYOUT.pack(
+            NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent
+        )
+    return b""
+
+
+def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """SYN, or SYN,ACK in SYN-RECEIVED. Its window is never scaled (RFC 7323 §2.2)."""
+    flags = SYN if tcb.state is SYN_SENT else SYN | ACK
+    window = min(tcb.receive_buffer.limit, 0xFFFF)
+    note = "SYN retransmission" if tcb.retransmits else ""
+    if not emit(tcb, tcb.snd.iss, flags, window, syn_options(tcb, now), (), 0, 0, note):
+        return False
+    if flags & ACK:
+        tcb.rcv.adv = max(tcb.rcv.adv, tcb.rcv.nxt + window)
+        _acknowledged(tcb)
+    tcb.syn_due = False
+    tcb.snd.nxt = tcb.snd.max = tcb.snd.iss + 1
+    tcb.last_data_sent_at = now
+    tcb.timers.rto = now + tcb.rtt.rto()
+    return True
+
+
+def _send_reset(tcb: Tcb, emit: Emit) -> bool:
+    """RST of ABORT (RFC 9293 §3.10.5). Linux: it carries an ACK too."""
+    if not emit(tcb, tcb.snd.nxt, RST | ACK, 0, b"", (), 0, 0, "abort"):
+        return False
+    tcb.reset_due = False
+    return True
+
+
+def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
+    """Lost text first, then new text and the FIN. False: device full or quantum used up."""
+    assert tcb.congestion is not None
+    snd, board, recovery = tcb.snd, tcb.scoreboard, tcb.recovery
+    tcb.cwnd_limited = False
+    if not board.in_flight and now - tcb.last_data_sent_at > tcb.rtt.rto():
+        tcb.congestion.on_idle(now - tcb.last_data_sent_at, tcb.rtt.rto())
+    budget = QUANTUM
+    while board.lost > board.resent:
+        size = _resend(tcb, now, emit)
+        if size < 0:
+            return False
+        if not size:
+            break
+        budget -= size
+        if budget <= 0:
+            return False
+    if board.lost > board.resent and recovery.phase is LOSS:
+        _arm(tcb, now)
+        return True  # after a timeout, what was lost goes first
+    buffer = tcb.send_buffer
+    window = recovery.window(tcb.congestion)
+    while True:
+        seq = snd.nxt
+        size = _new_text_size(tcb, window - board.pipe())
+        fin = (
+            tcb.fin_queued
+            and seq + size == buffer.end
+            and (snd.fin is None or seq <= snd.fin)
+            and seq + size < snd.una + snd.wnd
+        )
+        if not size and not fin:
+            break
+        end = seq + size
+        flags = ACK
+        if end == buffer.end:
+            flags |= FIN | PSH if fin else PSH  # MUST-61
+        if not _send_segment(tcb, seq, end, flags, now, emit, ""):
+            return False
+        if fin:
+            snd.fin = end
+            end += 1
+        if size % snd.mss:
+            snd.small_end = end
+        snd.nxt = end
+        if end > snd.max:
+            snd.max = end
+        board.sent(seq, end, now)
+        recovery.sent(size)
+        if tcb.timers.rto == NEVER:
+            tcb.timers.rto = now + tcb.rtt.rto()  # RFC 6298 §5.1
+        budget -= size
+        if budget <= 0:
+            return False
+    _arm(tcb, now)
+    return True
+
+
+def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
+    """How many bytes of new text go into the next segment, 0: none now.
+
+    `quota`: what the congestion window leaves. Rules, in this order:
+    1. as much as is queued, the send window and the congestion window allow and the device takes;
+    2. if more is waiting than that, whole segments only, unless the window is so small that no
+       whole segment will ever fit: then half the largest window seen (§3.8.6.2.1 (3)), or after
+       the override timer (4) whatever fits;
+    3. a last partial segment waits while another one is unacknowledged (Nagle, §3.7.4, in
+       Minshall's variant as Linux has it), unless a FIN goes with it.
+    """
+    snd = tcb.snd
+    unsent = tcb.send_buffer.end - snd.nxt
+    if not unsent:
+        return 0
+    mss = snd.mss
+    room = snd.una + snd.wnd - snd.nxt
+    size = min(unsent, room)
+    if size > snd.gso_limit:
+        size = snd.gso_limit
+    if snd.up is not None and size > mss:
+        size = mss  # each wire segment needs an urgent pointer of its own
+    if size > quota:
+        tcb.cwnd_limited = True
+        if not tcb.scoreboard.in_flight:
+            quota = mss  # the first segment always may go
+        if size > quota:
+            size = quota
+    if size <= 0:
+        return 0
+    if size < unsent:
+        if size >= mss:
+            return size - size % mss
+        if size == room and (tcb.override or 2 * size >= snd.max_wnd):
+            tcb.override = False
+            return size
+        return 0
+    partial = size % mss
+    if partial and not tcb.fin_queued and not tcb.override:
+        if tcb.cork or (tcb.nagle and snd.small_end > snd.una):
+            return size - partial
+    tcb.override = False
+    return size
+
+
+def _send_segment(
+    tcb: Tcb, start: int, end: int, flags: int, now: int, emit: Emit, note: str
+) -> bool:  # hot
+    """Emit [start, end) of the send buffer; it acknowledges too."""
+    urgent = 0
+    up = tcb.snd.up
+    if up is not None:
+        if start < up:
+            flags |= URG
+            urgent = min(up - start, 0xFFFF)  # MUST-62
+        elif tcb.snd.una >= up:
+            tcb.snd.up = None
+    payload = tcb.send_buffer.views(start, end) if end > start else ()
+    if not emit(
+        tcb, start, flags, _window(tcb), _text_options(tcb, now), payload, end - start, urgent, note
+    ):
+        return False
+    if tcb.ack_owed and tcb.quick_acks:
+        tcb.quick_acks = 0  # the user answers at once, so ACKs ride on its data (Linux pingpong)
+    if not tcb.receive_buffer.out_of_order:
+        _acknowledged(tcb)
+    tcb.last_data_sent_at = now
+    if tcb.stalled_since == NEVER:
+        tcb.stalled_since = now
+    if tcb.timers.user == NEVER and tcb.config.user_timeout_us is not None:
+        tcb.timers.user = now + tcb.config.user_timeout_us
+    return True
+
+
+def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
+    """Send the first lost range again, as much as the windows allow.
+
+    Returns its size in octets, 0 if it must wait, -1 if the device is full.
+    """
+    assert tcb.congestion is not None
+    snd, board, recovery, buffer = tcb.snd, tcb.scoreboard, tcb.recovery, tcb.send_buffer
+    entry = board.next_lost()
+    assert entry is not None
+    start = entry.start
+    edge = snd.una + snd.wnd  # SHLD-16: inside the window only
+    end = min(entry.end, start + snd.gso_limit, edge)
+    quota = recovery.window(tcb.congestion) - board.pipe()
+    if recovery.force and quota < snd.mss:
+        quota = snd.mss
+    if quota < end - start:
+        tcb.cwnd_limited = True
+        end = start + max(quota, 0)
+        if end - start >= snd.mss:
+            end -= (end - start) % snd.mss
+        elif entry.end - start > end - start:
+            return 0
+    if end <= start:
+        return 0
+    text_end = min(end, buffer.end)
+    flags = ACK | FIN if end > text_end else ACK
+    if text_end == buffer.end:
+        flags |= PSH
+    note = RESEND_NOTES[recovery.phase]
+    if not _send_segment(tcb, start, text_end, flags, now, emit, note):
+        return -1
+    board.resend(start, end, now)
+    if recovery.force or tcb.timers.rto == NEVER:
+        tcb.timers.rto = now + tcb.rtt.rto()
+    recovery.sent(end - start)
+    return end - start
+
+
+def _send_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """A zero-window probe, a keep-alive, or an ACK with a reason of its own."""
+    snd, note = tcb.snd, tcb.probe_due
+    if note == "zero-window probe":
+        sent = _send_window_probe(tcb, now, emit)
+    elif note == "keep-alive":
+        # SHLD-12: no data, and a sequence number that the peer has acknowledged
+        sent = emit(tcb, snd.una - 1, ACK, _window(tcb), _options(tcb, now), (), 0, 0, note)
+    else:
+        sent = emit(tcb, snd.nxt, ACK, _window(tcb), _options(tcb, now), (), 0, 0, note)
+        if sent:
+            _acknowledged(tcb)
+    if sent:
+        tcb.probe_due = ""
+    return sent
+
+
+def _send_window_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """One octet beyond the edge of a zero window (RFC 9293 §3.8.6.1), or the FIN.
+
+    It is not entered in the scoreboard and SND.NXT stays: if the peer takes it, its ACK moves
+    SND.NXT; if not, it was never sent as far as the rest is concerned.
+    """
+    snd, buffer = tcb.snd, tcb.send_buffer
+    start = snd.una
+    if snd.wnd:
+        return True  # the window has opened meanwhile
+    if start < buffer.end:
+        end, flags = start + 1, ACK
+        if end == buffer.end:
+            flags |= PSH
+        sent = _send_segment(tcb, start, end, flags, now, emit, tcb.probe_due)
+    elif tcb.fin_queued:
+        end = start + 1
+        sent = _send_segment(tcb, start, start, ACK | FIN, now, emit, tcb.probe_due)
+        if sent:
+            snd.fin = start
+    else:
+        return True
+    if sent:
+        snd.max = max(snd.max, end)
+        if tcb.timers.rto == NEVER:
+            _arm(tcb, now)
+    return sent
+
+
+def _arm(tcb: Tcb, now: int) -> None:
+    """Something waits although nothing is in flight: only a timer can move it on.
+
+    A zero window is probed after one RTO, then at doubling intervals (SHLD-29, SHLD-30); a window
+    too small for a segment is used after the override time of silly-window avoidance.
+    """
+    snd, timers = tcb.snd, tcb.timers
+    if tcb.scoreboard.in_flight:
+        timers.persist = NEVER
+        return
+    waiting = snd.nxt < tcb.send_buffer.end or (
+        tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin)
+    )
+    if not waiting:
+        timers.persist = NEVER
+    elif timers.persist == NEVER:
+        config = tcb.config
+        if snd.wnd:
+            timers.persist = now + config.sws_override_us
+        else:
+            interval = max(tcb.rtt.base_rto(), config.persist_min_us) << min(tcb.persist_shift, 32)
+            timers.persist = now + min(interval, config.persist_max_us)

@@ -1,0 +1,223 @@
+"""The user's calls of RFC 9293 §3.10.1 to 3.10.6: OPEN, SEND, RECEIVE, CLOSE, ABORT, STATUS.
+
+They change the Tcb and return at once; `transmit` sends what they made due. Where a call would
+have to wait, the return value says so and an event tells when to try again.
+"""
+
+from dataclasses import dataclass
+
+from ustack.errors import BrokenPipe, ConnectionAborted
+from ustack.tcp.recovery import Phase
+from ustack.tcp.state import (
+    CLOSE_WAIT,
+    ESTABLISHED,
+    FIN_WAIT_2,
+    SYN_RECEIVED,
+    SYN_SENT,
+    USER_CLOSE,
+    State,
+    set_state,
+)
+from ustack.tcp.tcb import NEVER, Tcb, finish
+from ustack.wire import Buffer
+
+
+def open_active(tcb: Tcb, now: int) -> None:
+    """OPEN, active: a SYN becomes due (§3.10.1)."""
+    set_state(tcb, SYN_SENT)
+    tcb.syn_due = True
+    tcb.stalled_since = now
+    if tcb.config.user_timeout_us is not None:
+        tcb.timers.user = now + tcb.config.user_timeout_us
+
+
+def send(tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False) -> int:
+    """SEND: queue `data`, as much as the buffer takes, and return how much that was (§3.10.2).
+
+    0 means: wait for WRITABLE. `bytes` are kept, not copied; anything mutable is copied. `urgent`
+    marks the last byte taken as the end of urgent data (RFC 6093). Raises the terminal error of
+    a connection that is over, BrokenPipe after the sending side was closed.
+    """
+    if tcb.closed:
+        raise tcb.error or BrokenPipe()
+    if tcb.fin_queued:
+        raise BrokenPipe
+    buffer = tcb.send_buffer
+    taken = buffer.append(data)
+    if taken < len(data):
+        tcb.send_full = True
+    if urgent and taken:
+        tcb.snd.up = buffer.end
+    return taken
+
+
+def receive(tcb: Tcb, limit: int, now: int) -> Buffer:
+    """RECEIVE: up to `limit` bytes that are in order, one chunk at most (§3.10.3).
+
+    b"" means that nothing is there, and for good if `tcb.eof`. Raises the terminal error once
+    everything that arrived before it has been read.
+    """
+    receive_buffer, rcv = tcb.receive_buffer, tcb.rcv
+    if not receive_buffer.readable:
+        if tcb.error is not None:
+            raise tcb.error
+        return b""
+    data = receive_buffer.read(limit)
+    if receive_buffer.readable:
+        pass
+    elif rcv.fin is not None and rcv.nxt > rcv.fin:
+        tcb.eof = True
+    # Window update, decided as Linux does: only when the peer may be running out of window and
+    # the update at least doubles it, so a reader that keeps pace causes no ACK of its own.
+    if not tcb.ack_now and not tcb.closed and tcb.state in (ESTABLISHED, *_HALF_OPEN):
+        window = rcv.adv - rcv.nxt
+        free = receive_buffer.limit - receive_buffer.readable
+        if 2 * window <= free and free - window >= min(receive_buffer.limit // 2, rcv.mss):
+            tcb.ack_now = True
+            if not window:
+                tcb.probe_due = tcb.probe_due or "window update"
+    return data
+
+
+_HALF_OPEN = (State.FIN_WAIT_1, FIN_WAIT_2)
+
+
+def urgent_pending(tcb: Tcb) -> int:
+    """How many unread octets lie before the end of urgent data (MUST-33)."""
+    rcv = tcb.rcv
+    if rcv.up is None:
+        return 0
+    return max(0, rcv.up - (rcv.nxt - tcb.receive_buffer.readable))
+
+
+def shutdown(tcb: Tcb, now: int) -> None:
+    """CLOSE for sending only: a FIN follows the text queued so far; receiving goes on (§3.6.1)."""
+    if tcb.closed or tcb.fin_queued:
+        return
+    if tcb.state is SYN_SENT:
+        finish(tcb, None)  # §3.10.4: delete the TCB
+        return
+    tcb.fin_queued = True
+    if tcb.state is not SYN_RECEIVED:  # there the FIN waits for ESTABLISHED
+        set_state(tcb, USER_CLOSE[tcb.state])
+
+
+def close(tcb: Tcb, now: int) -> None:
+    """CLOSE both ways (§3.10.4): text queued is still sent, then FIN.
+
+    SHLD-3: unread text, or text that still arrives, is answered with RST, since the peer must not
+    think that it was delivered. `linger_us` 0 makes it an abort (Linux SO_LINGER).
+    """
+    if tcb.closed:
+        tcb.receive_buffer.clear()
+        return
+    tcb.detached = True
+    if tcb.receive_buffer.readable or tcb.config.linger_us == 0:
+        abort(tcb, now)
+        return
+    shutdown(tcb, now)
+    if tcb.state is FIN_WAIT_2:
+        tcb.timers.fin_wait_2 = now + tcb.config.fin_wait_2_timeout_us
+
+
+def abort(tcb: Tcb, now: int) -> None:
+    """ABORT: a RST becomes due, everything queued is dropped (§3.10.5)."""
+    if tcb.closed:
+        return
+    # §3.10.5: no RST from SYN-SENT, and none once both sides have closed
+    tcb.reset_due = tcb.state in (SYN_RECEIVED, ESTABLISHED, CLOSE_WAIT, *_HALF_OPEN) or bool(
+        len(tcb.send_buffer)
+    )
+    if tcb.state is SYN_SENT:
+        tcb.reset_due = False
+    tcb.receive_buffer.clear()
+    finish(tcb, ConnectionAborted())
+
+
+@dataclass(slots=True, frozen=True)
+class TcpInfo:
+    """STATUS (§3.10.6), with the names of Linux's struct tcp_info. Times µs, sizes bytes."""
+
+    state: State
+    local: tuple[str, int]
+    remote: tuple[str, int]
+    rto: int
+    rtt: int
+    rttvar: int
+    min_rtt: int
+    snd_mss: int
+    rcv_mss: int
+    advmss: int
+    snd_cwnd: int
+    snd_ssthresh: int
+    snd_wnd: int
+    rcv_wnd: int
+    snd_wscale: int
+    rcv_wscale: int
+    timestamps: bool
+    sack: bool
+    congestion: str
+    ca_state: str
+    unacked: int
+    sacked: int
+    lost: int
+    retrans: int
+    total_retrans: int
+    retransmits: int
+    backoff: int
+    probes: int
+    send_queue: int
+    receive_queue: int
+    out_of_order: int
+    bytes_acked: int
+    bytes_received: int
+    segs_in: int
+    segs_out: int
+    timer: tuple[str, int] | None
+
+
+def status(tcb: Tcb, now: int) -> TcpInfo:
+    """STATUS: a snapshot of the connection (§3.10.6)."""
+    snd, rcv, board, counters = tcb.snd, tcb.rcv, tcb.scoreboard, tcb.counters
+    congestion = tcb.congestion
+    timers = {name: getattr(tcb.timers, name) for name in tcb.timers.__slots__}
+    running = min(timers, key=lambda name: timers[name])
+    left = timers[running] - now
+    return TcpInfo(
+        state=tcb.state,
+        local=tcb.local,
+        remote=tcb.remote,
+        rto=tcb.rtt.rto(),
+        rtt=tcb.rtt.srtt,
+        rttvar=tcb.rtt.rttvar,
+        min_rtt=tcb.rtt.min_rtt,
+        snd_mss=snd.mss,
+        rcv_mss=rcv.mss_seen,
+        advmss=rcv.mss,
+        snd_cwnd=tcb.recovery.window(congestion) if congestion else 0,
+        snd_ssthresh=congestion.ssthresh if congestion else 0,
+        snd_wnd=snd.wnd,
+        rcv_wnd=rcv.adv - rcv.nxt,
+        snd_wscale=snd.wscale,
+        rcv_wscale=rcv.wscale,
+        timestamps=tcb.ts_on,
+        sack=tcb.sack_on,
+        congestion=tcb.config.congestion,
+        ca_state=Phase(tcb.recovery.phase).name.lower(),
+        unacked=board.in_flight,
+        sacked=board.sacked,
+        lost=board.lost,
+        retrans=board.resent,
+        total_retrans=board.retransmissions,
+        retransmits=tcb.retransmits,
+        backoff=tcb.rtt.backoff,
+        probes=tcb.probes,
+        send_queue=len(tcb.send_buffer),
+        receive_queue=tcb.receive_buffer.readable,
+        out_of_order=tcb.receive_buffer.out_of_order,
+        bytes_acked=counters.bytes_acked,
+        bytes_received=counters.bytes_received,
+        segs_in=counters.segments_in,
+        segs_out=counters.segments_out,
+        timer=(running, left) if timers[running] != NEVER else None,
+    )
