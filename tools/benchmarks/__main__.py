@@ -1,5 +1,6 @@
 """`tools/bench [NAME...] [--json FILE]`: runs the benchmarks and shows the figures."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -10,11 +11,13 @@ from rich.console import Console
 from tools.benchmarks import traffic
 from tools.benchmarks.idle import idle
 from tools.benchmarks.memory import memory, scale
-from tools.benchmarks.namespaces import enter_private
+from tools.benchmarks.namespaces import prepare
 from tools.benchmarks.report import Figure, machine, print_table, write_json
 from tools.benchmarks.segments import segments
 from tools.benchmarks.servers import Placement
 from tools.benchmarks.timers import timers
+
+FILE_WIDTH = 120  # columns, when the table is not shown on a terminal
 
 Benchmark: TypeAlias = Callable[[int, Placement], list[Figure]]
 BENCHMARKS: dict[str, Benchmark] = {
@@ -42,7 +45,8 @@ def main(names: Sequence[str], json_file: Path | None, runs: int, no_pin: bool) 
     Client and server stay on one CPU each, the same for the kernel and for ustack.
     Exits with 1 when a target was missed.
     """
-    console = Console()
+    prepare()
+    console = Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
     where = machine()
     placement = Placement() if no_pin else Placement.apart()
     figures: list[Figure] = []
@@ -56,5 +60,4 @@ def main(names: Sequence[str], json_file: Path | None, runs: int, no_pin: bool) 
 
 
 if __name__ == "__main__":
-    enter_private()
     main()

@@ -1,34 +1,28 @@
 """Private network namespaces for the benchmarks: nothing here touches the machine's own network.
 
-`enter_private` moves the whole benchmark into a fresh namespace. `VethPeer` makes a second one
-for the kernel's server, joined to the first by a veth pair.
+The whole benchmark runs inside tools/in-namespace. The kernel's server runs in a second namespace,
+which `veth_to` joins to the first.
 """
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pyroute2 import Ethtool
 
 KERNEL_SIDE = "10.8.0.1"
 KERNEL_SERVER = "10.8.0.2"
-_INSIDE = "USTACK_BENCH_NAMESPACE"
+MACHINE = "USTACK_MACHINE_NETNS"  # set by tools/in-namespace: the one that is not ours
 _OFFLOADS = ("segmentation", "checksum", "gro", "gso")
 
 
-def enter_private() -> None:
-    """Executes this program again inside a new network namespace, unless it is there already.
-
-    Without root a user namespace is made around it, where the machine allows that.
-    """
-    if _INSIDE not in os.environ:
-        os.environ[_INSIDE] = "1"
-        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        command = ["unshare", *user, "--net", sys.executable, *sys.orig_argv[1:]]
-        os.execvp(command[0], command)
-    run("ip", "link", "set", "lo", "up")
+def prepare() -> None:
+    """Settings of this namespace, which is checked to be a private one."""
+    machine = os.environ.get(MACHINE)
+    if machine is None or str(Path("/proc/self/ns/net").readlink()) == machine:
+        raise RuntimeError("not in a private network namespace: start tools/bench")
     # IPv6 would send router solicitations and listener reports into the middle of a figure.
     sysctl("net/ipv6/conf/default/disable_ipv6", "1")
     # The client closes first: tens of thousands of its TIME_WAITs must not run out of ports.
@@ -41,8 +35,7 @@ def run(*command: str) -> None:
 
 
 def sysctl(name: str, value: str) -> None:
-    with open(f"/proc/sys/{name}", "w") as file:
-        file.write(value)
+    Path("/proc/sys", name).write_text(value)
 
 
 def offload_off(interface: str) -> None:
