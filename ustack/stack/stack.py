@@ -830,7 +830,7 @@ class Stack:
         return tcb
 
     def rebuild_header(self, tcb: Tcb) -> None:
-        """Make the header template of `tcb` anew, after its configuration changed (DSCP, TTL)."""
+        """Make the header template of `tcb` from its configuration (DSCP, TTL)."""
         remote, local, _, _ = split_key(tcb.flow)
         tcb.header = HeaderTemplate(
             tcb,
@@ -869,6 +869,14 @@ class Stack:
     def abort(self, tcb: Tcb, now: int) -> None:
         """ABORT; see user_calls.abort."""
         user_calls.abort(tcb, now)
+        self._mark(tcb)
+
+    def configure(self, tcb: Tcb, config: TcpConfig, now: int) -> None:
+        """Change the options of a live connection (setsockopt); the SYN's options stay agreed."""
+        previous, tcb.config = tcb.config, config
+        user_calls.configure(tcb, previous, now)
+        if (config.dscp, config.ttl) != (previous.dscp, previous.ttl):  # MUST-48, SHLD-21, MUST-49
+            self.rebuild_header(tcb)
         self._mark(tcb)
 
     def status(self, tcb: Tcb, now: int) -> TcpInfo:

@@ -37,6 +37,7 @@ class Recovery:
         "force",
         "phase",
         "point",
+        "timed_out_at",
         "timeouts",
     )
 
@@ -47,6 +48,7 @@ class Recovery:
         self.force = False  # the first retransmission of an episode ignores cwnd (RFC 6675 §5 4.3)
         self.episodes = 0  # of fast recovery
         self.timeouts = 0
+        self.timed_out_at = 0  # µs, the last retransmission timeout
         self._flight = 0  # RecoverFS of RFC 6937
         self._delivered = 0  # prr_delivered
         self._out = 0  # prr_out
@@ -153,4 +155,5 @@ class Recovery:
         self.point = nxt
         self.dup_acks = 0
         self.timeouts += 1
+        self.timed_out_at = now
         self.force = True

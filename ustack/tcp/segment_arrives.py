@@ -5,6 +5,7 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 
 from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp.handshake import agree_options, start_sending, timestamp
+from ustack.tcp.recovery import LOSS
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.seq import MASK32, older32
 from ustack.tcp.state import (
@@ -328,13 +329,19 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
 def _measure(tcb: Tcb, seg: Segment, sent_at: int | None, now: int) -> None:
     """Take an RTT sample: from our own record in µs, else from the echoed timestamp (§4.1).
 
-    The record is better than a clock of 1 ms; it is missing where Karn's rule forbids it.
+    The record is better than a clock of 1 ms; it is missing where Karn's rule forbids it. An echo
+    from before the last timeout is not used: if only the ACK of the first copy was lost, the
+    receiver answers the second with the echo of the first (RFC 7323 §4.3 leaves TS.Recent alone
+    for text below the window), and the RTO would feed on itself.
     """
     if sent_at is not None:
         tcb.rtt.sample(now - sent_at)
     elif tcb.ts_on and seg.tsval is not None and seg.tsecr:
         elapsed_ms = (timestamp(tcb, now) - seg.tsecr) & MASK32
-        if elapsed_ms < 0x8000_0000:
+        recovery = tcb.recovery
+        if elapsed_ms < 0x8000_0000 and not (
+            recovery.phase is LOSS and elapsed_ms * 1000 > now - recovery.timed_out_at
+        ):
             tcb.rtt.sample(elapsed_ms * 1000 or 1000)
 
 

@@ -1,10 +1,12 @@
 """Bytes accepted from the user and not yet acknowledged."""
 
 from bisect import bisect_right
+from collections import deque
 
 from ustack.wire import Buffer
 
 SMALL_WRITE = 4096  # bytes: smaller writes are gathered, so that the number of chunks stays small
+MAX_PUSH_MARKS = 64  # ends of writes remembered; with more waiting, the middle ones are forgotten
 MAX_VIEWS = 64  # pieces of one segment handed to writev (IOV_MAX is 1024)
 
 
@@ -16,7 +18,7 @@ class SendBuffer:
     sent: a bytearray with exported views could not grow.
     """
 
-    __slots__ = ("_chunks", "_starts", "_tail", "end", "limit", "start")
+    __slots__ = ("_chunks", "_marks", "_starts", "_tail", "end", "limit", "start")
 
     def __init__(self, start: int, limit: int) -> None:
         self.start = start  # position of the first byte held
@@ -25,6 +27,7 @@ class SendBuffer:
         self._starts: list[int] = []
         self._chunks: list[bytes | memoryview] = []
         self._tail: bytearray | None = None
+        self._marks: deque[int] = deque()
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -49,7 +52,18 @@ class SendBuffer:
             owner = data.obj if type(data) is memoryview else data
             self._chunks.append(data if type(owner) is bytes else bytes(data))  # type: ignore[arg-type]
         self.end += size
+        if len(self._marks) == MAX_PUSH_MARKS:
+            self._marks[-1] = self.end
+        else:
+            self._marks.append(self.end)
         return size
+
+    def push_at(self, end: int) -> bool:
+        """`end` is where a write ended. Called with ascending positions, each once."""
+        marks = self._marks
+        while marks and marks[0] < end:
+            marks.popleft()
+        return end == self.end or (bool(marks) and marks[0] == end)
 
     def _seal(self) -> None:
         tail = self._tail

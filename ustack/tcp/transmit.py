@@ -190,9 +190,12 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         if not size and not fin:
             break
         end = seq + size
-        flags = ACK
-        if end == buffer.end:
-            flags |= FIN | PSH if fin else PSH  # MUST-61
+        # MUST-61. Linux: also at the end of each write, and on what is cut into several segments
+        flags = ACK | PSH if buffer.push_at(end) or size > snd.mss else ACK
+        if fin:
+            flags |= FIN
+            if not size:
+                flags &= ~PSH
         if not _send_segment(tcb, seq, end, flags, now, emit, ""):
             return False
         if fin:

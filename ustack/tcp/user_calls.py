@@ -6,6 +6,7 @@ have to wait, the return value says so and an event tells when to try again.
 
 from dataclasses import dataclass
 
+from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
 from ustack.tcp.recovery import Phase
 from ustack.tcp.state import (
@@ -88,6 +89,23 @@ def urgent_pending(tcb: Tcb) -> int:
     if rcv.up is None:
         return 0
     return max(0, rcv.up - (rcv.nxt - tcb.receive_buffer.readable))
+
+
+def configure(tcb: Tcb, previous: TcpConfig, now: int) -> None:
+    """Take over what `tcb.config` has changed against `previous` while the connection lives."""
+    config, timers = tcb.config, tcb.timers
+    tcb.nagle = config.nagle
+    tcb.send_buffer.limit = config.send_buffer
+    if config.receive_buffer > previous.receive_buffer or not tcb.options_agreed:
+        tcb.receive_buffer.limit = config.receive_buffer  # a live window is not pulled back
+    if not config.keep_alive:
+        timers.keep_alive = NEVER
+    elif tcb.options_agreed and not tcb.closed:
+        timers.keep_alive = tcb.last_received_at + config.keep_alive_idle_us
+    if config.user_timeout_us is None:
+        timers.user = NEVER
+    elif tcb.stalled_since != NEVER:
+        timers.user = tcb.stalled_since + config.user_timeout_us
 
 
 def shutdown(tcb: Tcb, now: int) -> None:
