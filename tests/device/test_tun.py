@@ -24,7 +24,8 @@ from tests.device.frames import (
     udp_frame,
 )
 from ustack.device.base import Device
-from ustack.device.tun import TunDevice, kernel_side
+from ustack.device.capture import packet_of
+from ustack.device.tun import READ_BATCH, TunDevice, kernel_side
 from ustack.errors import UsageError
 from ustack.wire import icmp, ipv4, ipv6, tcp
 from ustack.wire.gso import complete_checksum, split
@@ -346,6 +347,7 @@ def test_a_kernel_sender_hands_over_super_segments(tun: MakeTun, ours: str, kern
         assert gso_type == (GSO_TCPV6 if ":" in ours else GSO_TCPV4)
         assert gso_size == 1400, "our MSS"
         assert (csum_start, csum_offset) == (40 if ":" in ours else 20, tcp.CHECKSUM_OFFSET)
+        assert checksum_is_good(PLAIN + packet_of(frame)), "as a capture has it"
         packets = split(frame)
         assert len(packets) > 1
         assert all(checksum_is_good(packet) for packet in packets)
@@ -457,3 +459,15 @@ def test_a_read_takes_no_more_than_its_budget(tun: MakeTun) -> None:
             client.sendto(struct.pack("B", number), (OURS[0], 7))
     assert [frame[-1] for frame in device.read(3, 0)] == [0, 1, 2]
     assert [frame[-1] for frame in device.read(3, 0)] == [3, 4]
+
+
+@pytest.mark.root
+def test_large_frames_are_read_in_small_batches(tun: MakeTun) -> None:
+    device = tun(mtu=65_535)
+    for _ in range(3):  # a default send buffer holds some 200 kB
+        with socket_for(KERNELS[0], socket.SOCK_DGRAM) as client:
+            for _ in range(6):
+                client.sendto(bytes(20_000), (OURS[0], 7))
+    first, second = device.read(64, 0), device.read(64, 0)
+    assert READ_BATCH <= sum(len(frame) for frame in first) < READ_BATCH + 20_100
+    assert len(first) + len(second) == 18
