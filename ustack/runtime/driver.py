@@ -1,0 +1,296 @@
+"""The event loop around a stack and its device.
+
+Owns the one reader, the one timer and the clock. After anything happened there is a turn: packets
+out, events up, timer armed, always in that order. Nothing here polls: a stack in which nothing is
+due does not wake up. Must not know asyncio's transports; those are `User`s to it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from ustack.device.base import Device
+from ustack.stack.stack import Stack
+
+logger = logging.getLogger(__name__)
+
+READ_BUDGET = 64  # frames per batch: 4 MiB of super-segments, some 2 ms of work
+MAX_ROUNDS = 8  # flush and events up, before the rest of the loop gets its chance
+
+
+def monotonic_us() -> int:
+    """The time of the host in µs, with an arbitrary start."""
+    return time.monotonic_ns() // 1000
+
+
+class User:
+    """The owner of a connection or listener: what the runtime keeps in its `user` slot."""
+
+    __slots__ = ()
+
+    def notify(self, events: int) -> None:
+        """Something happened to the connection or listener: flags of `ustack.tcp.tcb`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends in order; `Driver.remove_user` is called when that is done."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Ends at once."""
+        raise NotImplementedError
+
+
+class Driver:
+    """Moves frames and time between a `Device`, a `Stack` and the event loop.
+
+    Everything runs in the thread of the loop. The driver owns the device from `start` on and
+    closes it. Whoever calls the stack passes `now()` and calls `request_turn()` after it.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        device: Device,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        clock: Callable[[], int] = monotonic_us,
+    ) -> None:
+        self.stack = stack
+        self.device = device
+        self.loop = loop if loop is not None else asyncio.get_running_loop()
+        self.users: set[User] = set()  # closed with the driver
+        self.wake_ups = 0  # batches of work that the loop started
+        self.callback_errors = 0  # exceptions that users' callbacks raised
+        self.device_lost = asyncio.Event()  # the interface was removed under us
+        self.closed = False
+        self._clock = clock
+        self._fd = -1
+        self._now = 0  # of the running turn
+        self._in_turn = False
+        self._turn_pending = False
+        self._read_pending = False
+        self._device_full = False
+        self._posted: list[tuple[User, int]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._idle: asyncio.Future[None] | None = None  # close() waits for the last connection
+
+    def start(self) -> None:
+        """The device is being read."""
+        self._fd = self.device.fileno()
+        self.device.on_readable = self._frames_wait
+        if self._fd >= 0:
+            self.loop.add_reader(self._fd, self._readable)
+        self._frames_wait()
+
+    def now(self) -> int:
+        """The time to pass to the stack: one reading for all calls within a turn."""
+        return self._now if self._in_turn else self._clock()
+
+    def request_turn(self) -> None:
+        """A turn follows soon: one for all user calls of this iteration of the loop."""
+        if not (self._in_turn or self._turn_pending or self.closed):
+            self._turn_pending = True
+            self.loop.call_soon(self._requested)
+
+    def post(self, user: User, events: int) -> None:
+        """`user` is notified in the next round, as if the stack had reported `events`."""
+        self._posted.append((user, events))
+        self.request_turn()
+
+    def add_user(self, user: User) -> None:
+        """`user` is closed when the driver is."""
+        self.users.add(user)
+
+    def remove_user(self, user: User) -> None:
+        """`user` has ended."""
+        self.users.discard(user)
+        self._check_idle()
+
+    def report(self, message: str, error: BaseException, user: User) -> None:
+        """An exception of a user's callback is counted and goes to the loop's exception handler."""
+        self.callback_errors += 1
+        context = {"message": message, "exception": error, "transport": user}
+        self.loop.call_exception_handler(context)
+
+    async def close(self, timeout: float = 2.0) -> None:
+        """No connection is left and the device is closed.
+
+        Every user is closed in order; whatever is not finished after `timeout` seconds, or when
+        the caller is cancelled, is aborted.
+        """
+        if self.closed:
+            return
+        for user in list(self.users):
+            user.close()
+        try:
+            self._idle = self.loop.create_future()
+            self.request_turn()
+            async with asyncio.timeout(timeout):
+                await self._idle
+        except TimeoutError:
+            logger.info("aborting what did not close within %s s", timeout)
+        finally:
+            self._idle = None
+            self._abort_all()
+            self._stop()
+
+    # The three ways in, each with one reading of the clock.
+
+    def _readable(self) -> None:  # hot
+        self._read_pending = False
+        if self.closed:
+            return
+        self.wake_ups += 1
+        now = self._clock()
+        self._receive(now)
+        self._turn(now)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        if self.closed:
+            return
+        self.wake_ups += 1
+        now = self._clock()
+        held = self.device.next_deadline()
+        if held is not None and held <= now:
+            self._receive(now)
+        self.stack.handle_timeouts(now)
+        self._turn(now)
+
+    def _requested(self) -> None:
+        self._turn_pending = False
+        if self.closed:
+            return
+        self.wake_ups += 1
+        self._turn(self._clock())
+
+    def _receive(self, now: int) -> None:  # hot
+        """A batch of frames is in the stack. What is left over is read in the loop's next round."""
+        try:
+            frames = self.device.read(READ_BUDGET, now)
+        except OSError as error:
+            self._device_gone(error)
+            return
+        stack_input = self.stack.input
+        for frame in frames:
+            stack_input(frame, now)
+        if self._fd < 0:
+            self._device_full = False
+            if len(frames) == READ_BUDGET:
+                self._frames_wait()
+
+    def _turn(self, now: int) -> None:  # hot
+        """After anything happened: packets out, events up, timer re-armed. In that order.
+
+        The users' calls cause packets again: that is the next round.
+        """
+        stack = self.stack
+        write = self.device.write
+        self._now = now
+        self._in_turn = True
+        try:
+            for _ in range(MAX_ROUNDS):
+                if not self._device_full and not stack.flush(now, write):
+                    self._wait_until_writable()
+                events = stack.take_events()
+                if not events and not self._posted:
+                    break
+                for subject, flags in events:
+                    user = subject.user
+                    if isinstance(user, User):
+                        self._notify(user, flags)
+                if self._posted:
+                    posted, self._posted = self._posted, []
+                    for user, flags in posted:
+                        self._notify(user, flags)
+            else:
+                self._in_turn = False
+                self.request_turn()
+        finally:
+            self._in_turn = False
+        self._arm(now)
+        if self._idle is not None:
+            self._check_idle()
+
+    def _notify(self, user: User, events: int) -> None:  # hot
+        try:
+            user.notify(events)
+        except Exception as error:  # noqa: BLE001 (one bad callback must not stop the others)
+            self.report("exception in a callback", error, user)
+
+    def _arm(self, now: int) -> None:  # hot
+        """The timer fires at the first deadline or before it.
+
+        A timer that is too early is left alone: it costs one wake-up, but re-arming it on every
+        packet would cost more.
+        """
+        deadline = self.stack.next_deadline()
+        held = self.device.next_deadline()
+        if held is not None and (deadline is None or held < deadline):
+            deadline = held
+        if deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_at = deadline
+        # One µs more: rounding in floats must not wake us before the deadline.
+        self._timer = self.loop.call_later(max(deadline - now + 1, 0) / 1e6, self._timer_fired)
+
+    def _frames_wait(self) -> None:
+        """A device without a descriptor has frames, room, or a new deadline."""
+        if not self._read_pending and not self.closed:
+            self._read_pending = True
+            self.loop.call_soon(self._readable)
+
+    def _wait_until_writable(self) -> None:
+        self._device_full = True
+        if self._fd >= 0:
+            self.loop.add_writer(self._fd, self._writable)
+
+    def _writable(self) -> None:
+        self.loop.remove_writer(self._fd)
+        self._device_full = False
+        self._requested()
+
+    def _device_gone(self, error: OSError) -> None:
+        """Nothing will arrive or leave any more: users learn it, and polling stops."""
+        logger.error("%s", error)
+        self.device_lost.set()
+        for tcb in self.stack.connections():
+            self.stack.abort(tcb, self._clock())
+        self._unregister()
+
+    def _check_idle(self) -> None:
+        idle = self._idle
+        if idle is not None and not idle.done():
+            if not self.users and not self.stack.connections():
+                idle.set_result(None)
+
+    def _abort_all(self) -> None:
+        """Every connection is reset, and the RSTs are out if the device takes them."""
+        now = self._clock()
+        for user in list(self.users):
+            user.abort()
+        for tcb in self.stack.connections():
+            self.stack.abort(tcb, now)
+        self._turn(now)
+
+    def _unregister(self) -> None:
+        self.device.on_readable = None
+        if self._fd >= 0:
+            self.loop.remove_reader(self._fd)
+            self.loop.remove_writer(self._fd)
+            self._fd = -1
+
+    def _stop(self) -> None:
+        self.closed = True
+        self._unregister()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.device.close()
