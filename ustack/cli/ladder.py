@@ -38,7 +38,7 @@ class _Records:
 @click.option("--full", "-f", is_flag=True, help="Draw every packet: fold nothing.")
 @click.option("--explain", "-e", is_flag=True, help="Say the reason for each step.")
 @click.option("--width", type=click.IntRange(min=60), help="Columns; default: the terminal's.")
-def command(
+def ladder(
     file: str,
     connection: int | None,
     list_only: bool,
@@ -58,9 +58,7 @@ def command(
     if not found:
         raise click.ClickException(f"{file}: no TCP connection in {records.count} packets")
     if connection is not None and connection > len(found):
-        raise click.BadParameter(
-            f"{file} has {len(found)} connections", param_hint="'--connection'"
-        )
+        raise click.BadParameter(f"{file} has {_count(len(found))}", param_hint="'--connection'")
     # A terminal that cannot show a character gets a "?", not a traceback.
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     console = Console(width=width, highlight=False)
@@ -72,6 +70,10 @@ def command(
         click.echo(f"ustack: {records.damage} (drawn up to there)", err=True)
         return EXIT_FAILURE
     return 0
+
+
+def _count(number: int) -> str:
+    return f"{number} connection" if number == 1 else f"{number} connections"
 
 
 def _draw(

@@ -1,7 +1,7 @@
 """The click group `ustack`. Owns the list of subcommands and the way every error is shown.
 
-Each subcommand is a module of this package that exports a click command named `command`.
-It is imported only when it is asked for, so `ustack ladder` does not load asyncio or aiohttp.
+Each subcommand is a module of this package that exports a click command of the same name. It is
+imported only when it is asked for: `ustack ladder` does not load asyncio or aiohttp.
 """
 
 import importlib
@@ -36,7 +36,7 @@ class SubcommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = importlib.import_module(f"ustack.cli.{cmd_name}").command
+        command = vars(importlib.import_module(f"ustack.cli.{cmd_name}"))[cmd_name]
         assert isinstance(command, click.Command)
         return command
 
