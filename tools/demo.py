@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -107,11 +107,11 @@ def _serving(console: Console, capture: Path, control: Path, root: Path) -> Iter
     root.mkdir()
     (root / "page.txt").write_bytes(b"ustack " * (PAGE_SIZE // 7))
     log = capture.with_suffix(".log")
-    addresses = [f"{SERVER[family]}/{PREFIX[family]}" for family in SERVER]
-    command = [*USTACK, "serve", "--tun", SERVER_TUN, "--http-root", str(root)]
-    for address in addresses:
-        command += ["--address", address]
-    _show_command(console, ["ustack", "serve", "--tun", SERVER_TUN, *command[9:]])
+    shown = ["ustack", "serve", "--tun", SERVER_TUN]
+    for family, address in SERVER.items():
+        shown += ["--address", f"{address}/{PREFIX[family]}"]
+    _show_command(console, shown)
+    command = [*USTACK, *shown[1:], "--http-root", str(root)]
     command += ["--capture", str(capture), "--control", str(control)]
     with (
         log.open("wb") as errors,
@@ -157,14 +157,10 @@ def _ustack_to_kernel(console: Console, family: str, capture: Path) -> None:
         command = [*USTACK, *shown[1:-2], "--capture", str(capture), *address]
         _show_command(console, shown)
         with _process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
-            # Question and FIN, and only then, the other way through the half-closed connection,
-            # answer and FIN.
-            _give(client, question)
-            assert server.stdout is not None
-            received = server.stdout.readline()
-            _give(server, answer)
-            heard = _output(client)
-            _output(server)
+            received = _say(client, question, server)
+            heard = _say(server, answer, client)
+            _end(client)  # its FIN is the first; nc -l ends with the connection
+            _end(server)
     if (received, heard) != (question, answer):
         raise DemoError(f"ustack nc: the kernel received {received!r} and we {heard!r}")
     console.print(f"  kernel received: {received.decode().strip()}")
@@ -235,12 +231,13 @@ def _draw(console: Console) -> None:
             lambda c: c.ends[1] == (KERNEL["IPv4"], KERNEL_PORT),
         ),
     ]
+    explain = Explainer()  # one for all: what has been said once is known
     for title, wanted in chosen:
         connection = next((each for each in found if wanted(each)), None)
         if connection is None:
             raise DemoError(f"not in the capture: {title}")
         console.rule(f"[bold]{title}[/bold]")
-        console.print(Ladder(connection, explain=Explainer()))
+        console.print(Ladder(connection, explain=explain))
 
 
 # Processes
@@ -282,22 +279,24 @@ def _run(
     return done.stdout
 
 
-def _give(process: subprocess.Popen[bytes], data: bytes) -> None:
-    """Writes everything there will ever be to the process's stdin."""
+def _say(speaker: subprocess.Popen[bytes], line: bytes, listener: subprocess.Popen[bytes]) -> bytes:
+    """What the listener prints after the speaker was given a line on stdin."""
+    assert speaker.stdin is not None and listener.stdout is not None
+    speaker.stdin.write(line)
+    speaker.stdin.flush()
+    return listener.stdout.readline()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The process has ended by itself, after its stdin did."""
     assert process.stdin is not None
-    with ExitStack() as closing:
-        closing.callback(process.stdin.close)
-        process.stdin.write(data)
-
-
-def _output(process: subprocess.Popen[bytes]) -> bytes:
-    """Everything the process prints, once it has ended."""
+    process.stdin.close()
     try:
-        process.wait(STEP_LIMIT_S)
+        code = process.wait(STEP_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise DemoError(f"{process.args!r} does not end") from None
-    assert process.stdout is not None
-    return process.stdout.read()
+    if code != 0:
+        raise DemoError(f"{process.args!r} ended with exit code {code}")
 
 
 def _show_command(console: Console, command: list[str], given: bytes = b"") -> None:
@@ -307,7 +306,7 @@ def _show_command(console: Console, command: list[str], given: bytes = b"") -> N
 
 def _show_output(console: Console, output: bytes) -> None:
     for line in output.decode().splitlines():
-        console.print(f"  {escape(line)}", soft_wrap=True)
+        console.print(f"  {escape(line.rstrip())}", soft_wrap=True)
 
 
 def _netcat() -> str:

@@ -115,6 +115,16 @@ def test_the_overview_names_ends_bytes_and_last_states() -> None:
     )
 
 
+def test_ipv6_endpoints_keep_their_brackets() -> None:
+    conversation = Conversation(addresses=IPV6)
+    conversation.open()
+    console = Console(file=io.StringIO(), width=120)
+    with console.capture() as capture:
+        console.print(overview([only(conversation)]))
+        console.print(Ladder(only(conversation)))
+    assert capture.get().count("[fd00:9::1]:40112") == 2
+
+
 def test_every_step_of_an_ordinary_life_is_explained_once() -> None:
     explain = Explainer()
     connection = only(bulk(2))

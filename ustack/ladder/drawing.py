@@ -320,8 +320,8 @@ def overview(connections: Sequence[Connection]) -> Table:
         rows = connection.rows
         table.add_row(
             str(number),
-            str(connection.ends[0]),
-            str(connection.ends[1]),
+            Text(str(connection.ends[0])),  # brackets are not markup
+            Text(str(connection.ends[1])),
             str(len(rows)),
             format_size(connection.bytes_from(0)),
             format_size(connection.bytes_from(1)),

@@ -70,23 +70,34 @@ SIMULTANEOUS_CLOSE_SENTENCE = (
 LAST_ACK_SENTENCE = (
     "Nobody acknowledges this last ACK. If it is lost the FIN comes again, and someone must be "
     "there to answer. So TIME_WAIT lasts two MSL, twice the longest life of a segment: one for "
-    "this ACK, one for a repeated FIN, and after that no old segment can meet a new connection. "
-    "The {sender} end closed first, so it is the one who pays, with a port; the other end is done."
+    "this ACK, one for a repeated FIN, and after that no old segment can meet a new connection."
+)
+WHO_PAYS_SENTENCE = (
+    "The {sender} end closed first, so it is the one who pays: it holds on to the port. The other "
+    "end is done."
 )
 
 
 class Explainer:
-    """Gives each sentence once: make a new one for each connection."""
+    """Gives each sentence once; who pays for a close, once for each side."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._told: set[tuple[str, int | None]] = set()
 
     def __call__(self, row: Row) -> str | None:
         """What to say about `row`; None when it shows nothing new."""
         template = _sentence(row)
-        if template is None or template in self._told:
+        if template is None:
             return None
-        self._told.add(template)
+        sentences = [self._once(row, template)]
+        if template is LAST_ACK_SENTENCE:
+            sentences.append(self._once(row, WHO_PAYS_SENTENCE, row.side))
+        return " ".join(sentence for sentence in sentences if sentence) or None
+
+    def _once(self, row: Row, template: str, side: int | None = None) -> str:
+        if (template, side) in self._told:
+            return ""
+        self._told.add((template, side))
         return template.format(
             sender=SIDES[row.side],
             seq=row.seq,
