@@ -52,7 +52,7 @@ def main() -> int:
         signal.signal(number, _give_up)
     signal.alarm(DEMO_LIMIT_S)
     try:
-        _check_namespace()
+        _check_surroundings()
         _demonstrate(console)
     except (DemoError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -68,10 +68,12 @@ def _give_up(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)  # through every `finally`
 
 
-def _check_namespace() -> None:
+def _check_surroundings() -> None:
     machine = os.environ.get("USTACK_MACHINE_NETNS")
     if machine is None or str(Path("/proc/self/ns/net").readlink()) == machine:
         raise DemoError("start it with tools/demo: it configures networks, and only private ones")
+    if not os.access(CAPTURE if CAPTURE.exists() else Path(), os.W_OK):
+        raise DemoError(f"{CAPTURE} cannot be written here")
 
 
 def _demonstrate(console: Console) -> None:
@@ -103,7 +105,7 @@ def _demonstrate(console: Console) -> None:
 
 @contextmanager
 def _serving(console: Console, capture: Path, control: Path, root: Path) -> Iterator[Path]:
-    """`ustack serve` is up; it is ended by SIGINT. Gives the file with what it says on stderr."""
+    """`ustack serve` is up, and ended in order afterwards. Gives the file with its stderr."""
     root.mkdir()
     (root / "page.txt").write_bytes(b"ustack " * (PAGE_SIZE // 7))
     log = capture.with_suffix(".log")
@@ -250,13 +252,13 @@ def _process(
     stdout: int | None = None,
     stderr: int | IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of ours, ended at the latest with the block: by SIGINT, then by SIGKILL."""
+    """A process of ours, ended at the latest with the block: by SIGTERM, then by SIGKILL."""
     with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr) as process:
         try:
             yield process
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 try:
                     process.wait(STEP_LIMIT_S)
                 except subprocess.TimeoutExpired:
