@@ -165,7 +165,7 @@ class Driver:
         if self.closed:
             return
         self.wake_ups += 1
-        self._turn(self._clock())
+        self._turn(self._clock(), again=False)
 
     def _receive(self, now: int) -> None:  # hot
         """A batch of frames is in the stack. What is left over is read in the loop's next round."""
@@ -182,10 +182,11 @@ class Driver:
             if len(frames) == READ_BUDGET:
                 self._frames_wait()
 
-    def _turn(self, now: int) -> None:  # hot
+    def _turn(self, now: int, again: bool = True) -> None:  # hot
         """After anything happened: packets out, events up, timer re-armed. In that order.
 
-        The users' calls cause packets again: that is the next round.
+        The users' calls cause packets again: that is the next round. `again`: ACKs that are not
+        urgent may wait for one more turn, which comes after every coroutine that was woken here.
         """
         stack = self.stack
         write = self.device.write
@@ -193,7 +194,7 @@ class Driver:
         self._in_turn = True
         try:
             for _ in range(MAX_ROUNDS):
-                if not self._device_full and not stack.flush(now, write):
+                if not self._device_full and not stack.flush(now, write, again=again):
                     self._wait_until_writable()
                 events = stack.take_events()
                 if not events and not self._posted:
@@ -211,7 +212,10 @@ class Driver:
                 self.request_turn()
         finally:
             self._in_turn = False
-        self._arm(now)
+        if stack.acks_held:
+            self.request_turn()
+        else:
+            self._arm(now)
         if self._idle is not None:
             self._check_idle()
 

@@ -102,6 +102,7 @@ class Stack:
         self._output = Output(config, probe)
         self._dirty: list[Tcb] = []
         self._eventful: dict[Tcb | Listener, None] = {}
+        self.acks_held = False  # the last flush left ACKs for the next one
         self._half_open = 0
         self._connections = 0
         self._challenge_limit = RateLimit(config.challenge_acks_per_second)
@@ -608,8 +609,11 @@ class Stack:
                 self.counters["fragments-timed-out"] += 1
                 self._reassembler.drop(entry)
 
-    def flush(self, now: int, write: Write) -> bool:  # hot
+    def flush(self, now: int, write: Write, *, again: bool = False) -> bool:  # hot
         """Send what is owed and what the windows allow, each connection in its turn.
+
+        `again`: another flush follows when the users have had the chance to answer what
+        `take_events` tells them, so ACKs that can ride on their answers wait (`acks_held`).
 
         `write(parts, now)` takes one frame and returns False when the device is full. Returns
         False in that case: call again when it is writable. With much to send, flush stops after a
@@ -622,20 +626,26 @@ class Stack:
         emit = output.emit
         budget = FLUSH_BUDGET
         full = False
+        held: list[Tcb] = []
         while self._dirty and not full and budget > 0:
             batch, self._dirty = self._dirty, []
             for index, tcb in enumerate(batch):
                 if budget <= 0 or full:
                     self._dirty = batch[index:] + self._dirty
                     break
-                if transmit(tcb, now, emit):
-                    tcb.dirty = False
+                if transmit(tcb, now, emit, again):
+                    if again and tcb.ack_soon:
+                        held.append(tcb)
+                    else:
+                        tcb.dirty = False
                     self._settle(tcb, now)
                 else:
                     budget -= 1
                     self._dirty.append(tcb)
                     full = output.full
         output.end()
+        self._dirty += held
+        self.acks_held = bool(held)
         return not full
 
     def _settle(self, tcb: Tcb, now: int) -> None:  # hot

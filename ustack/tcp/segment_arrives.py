@@ -438,10 +438,11 @@ def _take_fin(tcb: Tcb) -> None:
     rcv = tcb.rcv
     rcv.nxt += 1
     rcv.adv = max(rcv.adv, rcv.nxt)
-    tcb.ack_now = True
     tcb.eof = not tcb.receive_buffer.readable
     tcb.events |= READABLE
     set_state(tcb, PEER_FIN[tcb.state])
-    if tcb.state in (CLOSE_WAIT, CLOSING):
+    if tcb.state is CLOSE_WAIT:
+        tcb.ack_soon = True  # the user may close at once: then one segment is ACK and FIN
         return
+    tcb.ack_now = True
     tcb.timers.fin_wait_2 = NEVER

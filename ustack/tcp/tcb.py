@@ -141,6 +141,7 @@ class Tcb:
     __slots__ = (
         "ack_now",
         "ack_owed",
+        "ack_soon",
         "challenge_at",
         "challenge_limit",
         "closed",
@@ -255,6 +256,7 @@ class Tcb:
         # What is owed to the peer; transmit() settles it
         self.syn_due = False
         self.ack_now = False
+        self.ack_soon = False  # once the user has had the chance to answer with data
         self.flush_now = False  # this ACK must not be merged with later ones of the batch
         self.ack_owed = 0  # bytes received since the last ACK
         self.quick_acks = config.quick_acks  # ACKs still to be sent without delay

@@ -12,7 +12,7 @@ from ustack.tcp.handshake import syn_options, timestamp
 from ustack.tcp.recovery import FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
-from ustack.tcp.tcb import NEVER, Tcb
+from ustack.tcp.tcb import NEVER, READABLE, Tcb
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 from ustack.wire.tcp_options import encode_options
@@ -41,9 +41,11 @@ class Emit(Protocol):
         """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`."""
 
 
-def transmit(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
+def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  # hot
     """Send what `tcb` owes and what the windows allow, and set its timers.
 
+    `hold_acks`: the user is being told of new text and may answer it, so an ACK that is not urgent
+    waits for that: `tcb.ack_soon` stays set, and transmit must be called again.
     False: the device is full or the quantum is used up; call again. Nothing counts as sent that
     `emit` has not taken.
     """
@@ -64,7 +66,10 @@ def transmit(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     if tcb.probe_due and not _send_probe(tcb, now, emit):
         return False
     owed = tcb.ack_owed
-    if tcb.ack_now or (owed and (tcb.quick_acks > 0 or owed >= 2 * tcb.rcv.mss_seen)):
+    if owed and (tcb.quick_acks > 0 or owed >= 2 * tcb.rcv.mss_seen):
+        tcb.ack_soon = True
+    hold = hold_acks and (tcb.events & READABLE or owed < 2 * tcb.rcv.mss_seen)
+    if tcb.ack_now or (tcb.ack_soon and not (hold and tcb.listener is None)):
         if not emit(tcb, snd.nxt, ACK, _window(tcb), _options(tcb, now), (), 0, 0, ""):
             return False
         if owed and tcb.quick_acks > 0:
@@ -77,7 +82,7 @@ def transmit(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
 
 def _acknowledged(tcb: Tcb) -> None:
     """A segment with ACK = RCV.NXT has left: no ACK is owed."""
-    tcb.ack_now = tcb.flush_now = False
+    tcb.ack_now = tcb.ack_soon = tcb.flush_now = False
     tcb.ack_owed = 0
     tcb.timers.delayed_ack = NEVER
     tcb.last_ack_sent = tcb.rcv.nxt
