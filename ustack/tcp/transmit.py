@@ -70,7 +70,8 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
         tcb.ack_soon = True
     hold = hold_acks and (tcb.events & READABLE or owed < 2 * tcb.rcv.mss_seen)
     if tcb.ack_now or (tcb.ack_soon and not (hold and tcb.listener is None)):
-        if not emit(tcb, snd.nxt, ACK, _window(tcb), _options(tcb, now), (), 0, 0, ""):
+        seq = _acceptable_seq(tcb)
+        if not emit(tcb, seq, ACK, _window(tcb), _options(tcb, now), (), 0, 0, ""):
             return False
         if owed and tcb.quick_acks > 0:
             tcb.quick_acks -= 1
@@ -78,6 +79,17 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     elif owed and tcb.timers.delayed_ack == NEVER and state is not TIME_WAIT:
         tcb.timers.delayed_ack = now + tcb.config.delayed_ack_us
     return done
+
+
+def _acceptable_seq(tcb: Tcb) -> int:  # hot
+    """SEQ of a segment without text: SND.NXT, unless the peer has taken its window back.
+
+    Linux does that when its memory is full, and then drops what lies beyond the new edge, ACKs
+    included: with SND.NXT, two full peers would never hear each other again.
+    """
+    snd = tcb.snd
+    edge = snd.una + snd.wnd
+    return snd.nxt if snd.nxt <= edge else edge
 
 
 def _acknowledged(tcb: Tcb) -> None:
@@ -155,7 +167,7 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
 
 def _send_reset(tcb: Tcb, emit: Emit) -> bool:
     """RST of ABORT (RFC 9293 §3.10.5). Linux: it carries an ACK too."""
-    if not emit(tcb, tcb.snd.nxt, RST | ACK, 0, b"", (), 0, 0, "abort"):
+    if not emit(tcb, _acceptable_seq(tcb), RST | ACK, 0, b"", (), 0, 0, "abort"):
         return False
     tcb.reset_due = False
     return True
@@ -343,7 +355,8 @@ def _send_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
         # SHLD-12: no data, and a sequence number that the peer has acknowledged
         sent = emit(tcb, snd.una - 1, ACK, _window(tcb), _options(tcb, now), (), 0, 0, note)
     else:
-        sent = emit(tcb, snd.nxt, ACK, _window(tcb), _options(tcb, now), (), 0, 0, note)
+        seq = _acceptable_seq(tcb)
+        sent = emit(tcb, seq, ACK, _window(tcb), _options(tcb, now), (), 0, 0, note)
         if sent:
             _acknowledged(tcb)
     if sent:
