@@ -106,3 +106,11 @@ class NoBufferSpace(_StackOSError):
     """A table of the stack has reached its cap."""
 
     _errno = errno.ENOBUFS
+
+
+def os_error(number: int) -> OSError:
+    """The standard-library error for an errno, with the system's words for it.
+
+    For calls that answer as POSIX sockets do: `OSError` picks its own subclass by the number.
+    """
+    return OSError(number, os.strerror(number))

@@ -262,11 +262,14 @@ class SocketsUnderTest:
     def icmp(self, packet: IcmpPacket) -> tuple[IcmpPacket, Endpoints, Endpoints]:
         """The message to inject, its way, and the way of the packet it quotes."""
         socket = self.current
+        way = Endpoints(self._remote, self._local)
+        if packet.identifier is not None or packet.quoted is Quoted.RAW:
+            return packet, way, way.reverse
         if socket is None or socket.outbound is None:
             raise MappingError("there is no connection that an ICMP message could be about")
         if packet.quoted is Quoted.TCP:
             packet = replace(packet, seq=socket.quoted_sequence(packet))
-        return packet, Endpoints(self._remote, self._local), socket.outbound
+        return packet, way, socket.outbound
 
     def udp_endpoints(self) -> Endpoints:
         """The way of an inbound datagram."""

@@ -1,0 +1,506 @@
+"""System call events: arguments to numbers, the call on a `SocketApi`, outputs compared.
+
+Owns the names that scripts give to descriptors. Knows nothing of time.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from typing import NoReturn
+
+from ustack.drill.constants import CONSTANTS, value_of
+from ustack.drill.failure import ScriptFailure
+from ustack.drill.host import Message, SocketApi
+from ustack.drill.mapping import SocketsUnderTest
+from ustack.drill.script import (
+    Anything,
+    Array,
+    Expression,
+    Function,
+    Integer,
+    Name,
+    Or,
+    Settings,
+    String,
+    Struct,
+    SyscallEvent,
+)
+from ustack.stack.sockets import Call
+
+NEW_FD_CALLS = ("socket", "accept", "epoll_create", "open")
+AF_INET, AF_INET6, AF_UNSPEC = (CONSTANTS[n] for n in ("AF_INET", "AF_INET6", "AF_UNSPEC"))
+SO_LINGER_SIZE = 8
+INT = 4  # bytes
+
+
+class Syscalls:
+    """Runs the system calls of one script."""
+
+    def __init__(self, api: SocketApi, sockets: SocketsUnderTest, settings: Settings) -> None:
+        self._api = api
+        self._sockets = sockets
+        self._settings = settings
+        self._fds: dict[int, int] = {}  # script -> live
+        self._calls: dict[str, Callable[[SyscallEvent], Call[int]]] = {
+            "socket": self._socket,
+            "bind": self._bind,
+            "listen": self._listen,
+            "accept": self._accept,
+            "connect": self._connect,
+            "read": self._receive,
+            "recv": self._receive,
+            "recvfrom": self._receive,
+            "readv": self._readv,
+            "recvmsg": self._recvmsg,
+            "write": self._send,
+            "send": self._send,
+            "sendto": self._sendto,
+            "writev": self._writev,
+            "sendmsg": self._sendmsg,
+            "shutdown": self._shutdown,
+            "close": self._close,
+            "fcntl": self._fcntl,
+            "ioctl": self._ioctl,
+            "getsockopt": self._getsockopt,
+            "setsockopt": self._setsockopt,
+            "poll": self._poll,
+            "epoll_create": self._epoll_create,
+            "epoll_ctl": self._epoll_ctl,
+            "epoll_wait": self._epoll_wait,
+        }
+
+    def call(self, event: SyscallEvent) -> Call[int]:
+        """The call, ready to be run; its value is what the system call returns.
+
+        Raises ScriptFailure when an output of the call is not the written one.
+        """
+        run = self._calls.get(event.name)
+        if run is None:
+            raise ScriptFailure(event.position, f"{event.name}() is not supported")
+        return run(event)
+
+    def live_fd(self, script_fd: int | None) -> int | None:
+        """The descriptor that the script calls `script_fd`."""
+        return None if script_fd is None else self._fds.get(script_fd)
+
+    # Opening
+
+    def _socket(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        domain, kind, protocol = event.arguments
+        family = AF_INET6 if self._settings.ipv6_sockets else AF_INET
+        fd = yield from self._api.socket(
+            family if isinstance(domain, Anything) else self._number(event, domain),
+            self._number(event, kind),
+            self._number(event, protocol),
+        )
+        script_fd = self._bind_fd(event, fd)
+        if script_fd is not None:
+            self._sockets.created(script_fd)
+        return fd
+
+    def _bind(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        address = self._settings.local_address
+        return (
+            yield from self._api.bind(
+                self._fd(event, 0), self._for_family(address), self._settings.bind_port
+            )
+        )
+
+    def _listen(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 2)
+        result = yield from self._api.listen(
+            self._fd(event, 0), self._number(event, event.arguments[1])
+        )
+        self._sockets.listening(self._script_fd(event, 0))
+        return result
+
+    def _accept(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        fd, port = yield from self._api.accept(self._fd(event, 0))
+        script_fd = self._bind_fd(event, fd)
+        if script_fd is not None:
+            self._sockets.accepted(script_fd, port)
+        return fd
+
+    def _connect(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        fd = self._fd(event, 0)
+        address = event.arguments[1]
+        if not isinstance(address, Anything | Struct):
+            if self._number(event, address) == AF_UNSPEC:
+                result = yield from self._api.disconnect(fd)
+                self._sockets.disconnected(self._script_fd(event, 0))
+                return result
+        self._sockets.connecting(self._script_fd(event, 0))
+        remote = self._for_family(self._settings.remote_address)
+        return (yield from self._api.connect(fd, remote, self._settings.connect_port))
+
+    # Sending and receiving
+
+    def _send(self, event: SyscallEvent) -> Call[int]:
+        """write(fd, buffer, n) and send(fd, buffer, n, flags)"""
+        self._count(event, 3, 4)
+        flags = self._number(event, event.arguments[3]) if len(event.arguments) > 3 else 0
+        size = self._number(event, event.arguments[2])
+        return (
+            yield from self._api.send(self._fd(event, 0), [size], flags, self._is_null(event, 1))
+        )
+
+    def _sendto(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 6)
+        flags = self._number(event, event.arguments[3])
+        size = self._number(event, event.arguments[2])
+        if flags & CONSTANTS["MSG_FASTOPEN"]:
+            self._sockets.connecting(self._script_fd(event, 0))
+        return (
+            yield from self._api.send(self._fd(event, 0), [size], flags, self._is_null(event, 1))
+        )
+
+    def _writev(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        sizes = self._iovec(event, event.arguments[1], event.arguments[2])
+        return (yield from self._api.send(self._fd(event, 0), sizes, 0, null=False))
+
+    def _sendmsg(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        message = self._struct(event, event.arguments[1])
+        if self._number(event, message.get("msg_flags") or Integer(0)) != 0:
+            raise ScriptFailure(event.position, "msg_flags of sendmsg() must be 0")
+        if message.get("msg_control") is not None:
+            raise ScriptFailure(event.position, "control messages of sendmsg() are not supported")
+        sizes = self._message_iovec(event, message)
+        flags = self._number(event, event.arguments[2])
+        if flags & CONSTANTS["MSG_FASTOPEN"]:
+            self._sockets.connecting(self._script_fd(event, 0))
+        return (yield from self._api.send(self._fd(event, 0), sizes, flags, null=False))
+
+    def _receive(self, event: SyscallEvent) -> Call[int]:
+        """read(fd, buffer, n), recv(..., flags) and recvfrom(..., flags, address, length)"""
+        self._count(event, 3, 4, 6)
+        flags = self._number(event, event.arguments[3]) if len(event.arguments) > 3 else 0
+        size = self._number(event, event.arguments[2])
+        message = yield from self._api.receive(
+            self._fd(event, 0), size, flags, self._is_null(event, 1)
+        )
+        return message.size
+
+    def _readv(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        sizes = self._iovec(event, event.arguments[1], event.arguments[2])
+        message = yield from self._api.receive(self._fd(event, 0), sum(sizes), 0, null=False)
+        return message.size
+
+    def _recvmsg(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        expected = self._struct(event, event.arguments[1])
+        size = sum(self._message_iovec(event, expected))
+        flags = self._number(event, event.arguments[2])
+        message = yield from self._api.receive(self._fd(event, 0), size, flags, null=False)
+        self._compare(
+            event,
+            "msg_flags",
+            self._number(event, expected.get("msg_flags") or Integer(0)),
+            message.flags,
+        )
+        self._check_control(event, expected, message)
+        return message.size
+
+    def _check_control(self, event: SyscallEvent, expected: Struct, message: Message) -> None:
+        control = expected.get("msg_control")
+        written = control.items if isinstance(control, Array) else ()
+        wanted: list[tuple[int, int, int]] = []
+        for item in written:
+            parts = self._struct(event, item)
+            level, kind, data = (parts.get(key) for key in ("cmsg_level", "cmsg_type", "cmsg_data"))
+            if level is None or kind is None or data is None or isinstance(data, Struct):
+                raise ScriptFailure(event.position, "this control message is not supported")
+            wanted.append(
+                (self._number(event, level), self._number(event, kind), self._number(event, data))
+            )
+        actual: list[tuple[int, int, int]] = []
+        if message.unread is not None:
+            actual.append((CONSTANTS["SOL_TCP"], CONSTANTS["TCP_CM_INQ"], message.unread))
+        if wanted != actual:
+            raise ScriptFailure(
+                event.position, f"control messages: expected {wanted}, actual {actual}"
+            )
+
+    # Closing and control
+
+    def _shutdown(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 2)
+        how = self._number(event, event.arguments[1])
+        return (yield from self._api.shutdown(self._fd(event, 0), how))
+
+    def _close(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 1)
+        script_fd = self._script_fd(event, 0)
+        fd = self._fd(event, 0)
+        self._fds.pop(script_fd, None)
+        self._sockets.closed(script_fd)
+        return (yield from self._api.close(fd))
+
+    def _fcntl(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 2, 3)
+        argument = self._number(event, event.arguments[2]) if len(event.arguments) > 2 else 0
+        command = self._number(event, event.arguments[1])
+        return (yield from self._api.fcntl(self._fd(event, 0), command, argument))
+
+    def _ioctl(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 2, 3)
+        request = self._number(event, event.arguments[1])
+        value = yield from self._api.ioctl(self._fd(event, 0), request)
+        if len(event.arguments) > 2:
+            expected = self._array(event, event.arguments[2])
+            if expected:
+                self._compare(event, "ioctl value", self._number(event, expected[0]), value)
+        return 0
+
+    # Options
+
+    def _getsockopt(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 5)
+        _, level, name, expected, length = event.arguments
+        sizes = self._array(event, length)
+        size = self._number(event, sizes[0] if sizes else length)
+        value = yield from self._api.getsockopt(
+            self._fd(event, 0), self._number(event, level), self._number(event, name), size
+        )
+        if isinstance(expected, Anything):
+            return 0
+        if isinstance(expected, String):
+            actual = value if isinstance(value, bytes) else value.to_bytes(INT, "little")
+            # The kernel pads names with zeros up to the length of the buffer.
+            if actual.rstrip(b"\0") != expected.value.rstrip(b"\0"):
+                self._differ(event, "option value", expected.value, actual)
+            return 0
+        if isinstance(expected, Struct):
+            self._compare(event, "option value", self._option_bytes(event, expected), value)
+            return 0
+        wanted = self._numbers(event, expected)
+        if isinstance(value, bytes):
+            value = int.from_bytes(value[:INT], "little", signed=True)
+        if wanted:
+            self._compare(event, "option value", wanted[0], value)
+        return 0
+
+    def _setsockopt(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 5)
+        _, level, name, value, length = event.arguments
+        data = self._option_bytes(event, value)
+        size = self._number(event, length)
+        return (
+            yield from self._api.setsockopt(
+                self._fd(event, 0),
+                self._number(event, level),
+                self._number(event, name),
+                data[:size] if size >= 0 else b"",
+            )
+        )
+
+    def _option_bytes(self, event: SyscallEvent, value: Expression) -> bytes:
+        if isinstance(value, String):
+            return value.value
+        if isinstance(value, Function) and value.name == "inet6_addr":
+            return self._address(event, value)
+        if isinstance(value, Struct):
+            on, seconds = value.get("onoff"), value.get("linger")
+            if on is None or seconds is None:
+                raise ScriptFailure(event.position, "this structure is not supported")
+            return _int_bytes(self._number(event, on)) + _int_bytes(self._number(event, seconds))
+        return b"".join(_int_bytes(number) for number in self._numbers(event, value))
+
+    # Readiness
+
+    def _poll(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 3)
+        entries: list[tuple[int, int]] = []
+        expected: list[int] = []
+        for item in self._array(event, event.arguments[0]):
+            entry = self._struct(event, item)
+            fd = self._number(event, entry.get("fd") or Integer(-1))
+            entries.append((self._fds.get(fd, -1), self._member(event, entry, "events")))
+            expected.append(self._member(event, entry, "revents"))
+        timeout = self._number(event, event.arguments[2])
+        returned = yield from self._api.poll(entries, timeout)
+        for index, (wanted, actual) in enumerate(zip(expected, returned, strict=True)):
+            if wanted != actual:
+                self._differ(
+                    event, f"revents of element {index}", poll_text(wanted), poll_text(actual)
+                )
+        return sum(1 for events in returned if events)
+
+    def _epoll_create(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 1)
+        fd = yield from self._api.epoll_create(self._number(event, event.arguments[0]))
+        self._bind_fd(event, fd)
+        return fd
+
+    def _epoll_ctl(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 4)
+        _, op, _, argument = event.arguments
+        events = data = 0
+        if isinstance(argument, Struct):
+            events = self._member(event, argument, "events")
+            data = self._epoll_data(event, argument)
+        return (
+            yield from self._api.epoll_ctl(
+                self._fd(event, 0), self._number(event, op), self._fd(event, 2), events, data
+            )
+        )
+
+    def _epoll_wait(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 4)
+        _, expected, most, timeout = event.arguments
+        if isinstance(expected, Array):
+            written = [self._struct(event, item) for item in expected.items]
+        else:
+            written = [self._struct(event, expected)]
+        found = yield from self._api.epoll_wait(
+            self._fd(event, 0), self._number(event, most), self._number(event, timeout)
+        )
+        for entry, (events, data) in zip(written, found, strict=False):
+            wanted = self._member(event, entry, "events")
+            if wanted != events:
+                self._differ(event, "events", poll_text(wanted), poll_text(events))
+            self._compare(event, "epoll data", self._epoll_data(event, entry), data)
+        return len(found)
+
+    def _epoll_data(self, event: SyscallEvent, entry: Struct) -> int:
+        for key in ("fd", "u32", "u64", "ptr"):
+            value = entry.get(key)
+            if value is not None:
+                return self._number(event, value)
+        return 0
+
+    def _member(self, event: SyscallEvent, entry: Struct, key: str) -> int:
+        return self._number(event, entry.get(key) or Integer(0))
+
+    # Arguments
+
+    def _count(self, event: SyscallEvent, *allowed: int) -> None:
+        if len(event.arguments) not in allowed:
+            wanted = " or ".join(str(number) for number in allowed)
+            raise ScriptFailure(
+                event.position,
+                f"{event.name}() takes {wanted} arguments, not {len(event.arguments)}",
+            )
+
+    def _number(self, event: SyscallEvent, expression: Expression) -> int:
+        match expression:
+            case Integer(value):
+                return value
+            case Name(name):
+                number = value_of(name)
+                if number is None:
+                    raise ScriptFailure(event.position, f"unknown symbol '{name}'")
+                return number
+            case Or(left, right):
+                return self._number(event, left) | self._number(event, right)
+            case Function("htons", (argument,)):
+                return self._number(event, argument)
+            case Array((only,)):
+                return self._number(event, only)
+        raise ScriptFailure(event.position, f"{event.name}(): a number is expected here")
+
+    def _numbers(self, event: SyscallEvent, expression: Expression) -> list[int]:
+        if isinstance(expression, Array):
+            return [self._number(event, item) for item in expression.items]
+        return [self._number(event, expression)]
+
+    def _array(self, event: SyscallEvent, expression: Expression) -> tuple[Expression, ...]:
+        if isinstance(expression, Array):
+            return expression.items
+        if isinstance(expression, Anything):
+            return ()
+        return (expression,)
+
+    def _struct(self, event: SyscallEvent, expression: Expression) -> Struct:
+        if not isinstance(expression, Struct):
+            raise ScriptFailure(event.position, f"{event.name}(): a structure is expected here")
+        return expression
+
+    def _iovec(self, event: SyscallEvent, array: Expression, count: Expression) -> list[int]:
+        sizes = [
+            self._number(event, self._struct(event, item).fields[-1].value)
+            for item in self._array(event, array)
+        ]
+        if self._number(event, count) != len(sizes):
+            raise ScriptFailure(event.position, "the count is not the number of elements")
+        return sizes
+
+    def _message_iovec(self, event: SyscallEvent, message: Struct) -> list[int]:
+        for field in message.fields:
+            if field.key == "msg_iov":
+                return self._iovec(event, field.value, field.count or Integer(-1))
+        raise ScriptFailure(event.position, "the message has no msg_iov")
+
+    def _address(self, event: SyscallEvent, function: Function) -> bytes:
+        text = function.arguments[0] if function.arguments else None
+        if not isinstance(text, String):
+            raise ScriptFailure(event.position, f"{function.name}() takes a string")
+        try:
+            return ipaddress.ip_address(text.value.decode("latin-1")).packed
+        except ValueError:
+            raise ScriptFailure(event.position, f"{text.value!r} is no address") from None
+
+    def _is_null(self, event: SyscallEvent, index: int) -> bool:
+        argument = event.arguments[index]
+        if isinstance(argument, Anything | String | Array):
+            return False
+        return self._number(event, argument) == 0
+
+    def _for_family(self, address: str) -> str:
+        if self._settings.ip_version == "ipv4-mapped-ipv6":
+            return f"::ffff:{address}"
+        return address
+
+    # Descriptors
+
+    def _script_fd(self, event: SyscallEvent, index: int) -> int:
+        return self._number(event, event.arguments[index])
+
+    def _fd(self, event: SyscallEvent, index: int) -> int:
+        return self._fds.get(self._script_fd(event, index), -1)
+
+    def _bind_fd(self, event: SyscallEvent, live: int) -> int | None:
+        """The written result becomes the name of `live`."""
+        if isinstance(event.result, Anything):
+            return None
+        script_fd = self._number(event, event.result)
+        if script_fd < 0:
+            return None
+        self._fds[script_fd] = live
+        return script_fd
+
+    # Results
+
+    def expected_result(self, event: SyscallEvent) -> int | None:
+        """The written result; None: any."""
+        return None if isinstance(event.result, Anything) else self._number(event, event.result)
+
+    def _compare(
+        self, event: SyscallEvent, what: str, expected: int | bytes, actual: int | bytes
+    ) -> None:
+        if expected != actual:
+            self._differ(event, what, expected, actual)
+
+    def _differ(self, event: SyscallEvent, what: str, expected: object, actual: object) -> NoReturn:
+        raise ScriptFailure(
+            event.position, f"{event.name}(): {what}: expected {expected}, actual {actual}"
+        )
+
+
+def poll_text(mask: int) -> str:
+    """POLL* bits by name."""
+    names = [
+        name
+        for name, value in CONSTANTS.items()
+        if name.startswith("POLL") and value & mask and name != "POLLNVAL"
+    ]
+    return "|".join(names) or "0"
+
+
+def _int_bytes(number: int) -> bytes:
+    return (number & 0xFFFF_FFFF).to_bytes(INT, "little")

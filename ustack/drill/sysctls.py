@@ -1,0 +1,240 @@
+"""Kernel settings that scripts write, as fields of `TcpConfig` and `StackConfig`.
+
+A setting without a knob is said in the notes of a run; a name that nobody knows is an error.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ustack.config import SECOND, StackConfig, TcpConfig
+from ustack.tcp.congestion import REGISTRY
+
+
+class UnknownSetting(Exception):
+    """There is no such sysctl, or it cannot have this value; the text says which."""
+
+
+@dataclass(slots=True)
+class Environment:
+    """What commands have configured so far. New sockets start from `tcp`."""
+
+    tcp: TcpConfig = field(default_factory=TcpConfig)
+    stack: StackConfig = field(default_factory=StackConfig)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Remembers a remark for the report, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+Setter = Callable[[Environment, str], None]
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text.strip(), 0)
+    except ValueError:
+        raise UnknownSetting(f"'{text}' is not a number") from None
+
+
+def _last_number(text: str) -> int:
+    """The third of "4096 540000 15728640": what buffers may grow to."""
+    return _number((text.split() or [""])[-1])
+
+
+def _tcp(name: str, scale: int = 1) -> Setter:
+    """The number, times `scale`, is the TcpConfig field `name`."""
+
+    def write(environment: Environment, text: str) -> None:
+        environment.tcp = replace(environment.tcp, **{name: _number(text) * scale})  # type: ignore[arg-type]
+
+    return write
+
+
+def _switch(name: str) -> Setter:
+    def write(environment: Environment, text: str) -> None:
+        environment.tcp = replace(environment.tcp, **{name: _number(text) != 0})  # type: ignore[arg-type]
+
+    return write
+
+
+def _buffer(name: str) -> Setter:
+    def write(environment: Environment, text: str) -> None:
+        environment.tcp = replace(environment.tcp, **{name: _last_number(text)})  # type: ignore[arg-type]
+
+    return write
+
+
+def _stack(name: str) -> Setter:
+    def write(environment: Environment, text: str) -> None:
+        environment.stack = replace(environment.stack, **{name: _number(text)})  # type: ignore[arg-type]
+
+    return write
+
+
+def _congestion(environment: Environment, text: str) -> None:
+    name = text.strip()
+    if name not in REGISTRY:
+        environment.note(
+            f"congestion control {name} is not there: {environment.tcp.congestion} is used"
+        )
+        return
+    environment.tcp = replace(environment.tcp, congestion=name)
+
+
+def _no_path_mtu_discovery(environment: Environment, text: str) -> None:
+    environment.tcp = replace(environment.tcp, path_mtu_discovery=_number(text) == 0)
+
+
+def _port_range(environment: Environment, text: str) -> None:
+    low, high = _number((text.split() or [""])[0]), _last_number(text)
+    environment.stack = replace(environment.stack, ephemeral_ports=(low, high))
+
+
+def _msl(environment: Environment, text: str) -> None:
+    environment.tcp = replace(environment.tcp, msl_us=_number(text) * 1000)
+
+
+def _rfc1323(environment: Environment, text: str) -> None:
+    on = _number(text) != 0
+    environment.tcp = replace(environment.tcp, timestamps=on, window_scaling=on)
+
+
+def _delayed_ack(environment: Environment, text: str) -> None:
+    """FreeBSD: 0 acknowledges every segment at once."""
+    if _number(text) == 0:
+        environment.tcp = replace(environment.tcp, delayed_ack_us=0)
+
+
+_LINUX: Mapping[str, Setter] = {
+    "tcp_timestamps": _switch("timestamps"),
+    "tcp_sack": _switch("sack"),
+    "tcp_window_scaling": _switch("window_scaling"),
+    "tcp_syn_retries": _tcp("syn_retransmissions"),
+    "tcp_synack_retries": _tcp("syn_ack_retransmissions"),
+    "tcp_retries1": _tcp("r1_retransmissions"),
+    "tcp_retries2": _tcp("r2_retransmissions"),
+    "tcp_orphan_retries": _tcp("orphan_retransmissions"),
+    "tcp_fin_timeout": _tcp("fin_wait_2_timeout_us", SECOND),
+    "tcp_keepalive_time": _tcp("keep_alive_idle_us", SECOND),
+    "tcp_keepalive_intvl": _tcp("keep_alive_interval_us", SECOND),
+    "tcp_keepalive_probes": _tcp("keep_alive_probes"),
+    "tcp_congestion_control": _congestion,
+    "tcp_rmem": _buffer("receive_buffer"),
+    "tcp_wmem": _buffer("send_buffer"),
+    "tcp_rfc1337": _switch("rfc1337"),
+    "tcp_invalid_ratelimit": _tcp("challenge_ack_interval_us", 1000),
+    "tcp_challenge_ack_limit": _stack("challenge_acks_per_second"),
+    "tcp_max_tw_buckets": _stack("max_time_waits"),
+    "tcp_rto_min_us": _tcp("min_rto_us"),
+    "ip_default_ttl": _tcp("ttl"),
+    "ip_no_pmtu_disc": _no_path_mtu_discovery,
+    "ip_local_port_range": _port_range,
+}
+_FREEBSD: Mapping[str, Setter] = {
+    "net.inet.tcp.rfc1323": _rfc1323,
+    "net.inet.tcp.sack.enable": _switch("sack"),
+    "net.inet.tcp.msl": _msl,
+    "net.inet.tcp.delayed_ack": _delayed_ack,
+    "net.inet.tcp.cc.algorithm": _congestion,
+    "net.inet.tcp.initcwnd_segments": _tcp("initial_window_segments"),
+    "net.inet.tcp.recvspace": _buffer("receive_buffer"),
+    "net.inet.tcp.sendspace": _buffer("send_buffer"),
+    "net.inet.tcp.always_keepalive": _switch("keep_alive"),
+    "net.inet.tcp.keepidle": _tcp("keep_alive_idle_us", 1000),
+    "net.inet.tcp.keepintvl": _tcp("keep_alive_interval_us", 1000),
+    "net.inet.tcp.keepcnt": _tcp("keep_alive_probes"),
+    "net.inet.ip.ttl": _tcp("ttl"),
+}
+# Linux settings for which ustack has one behaviour only. The value that means this behaviour is
+# nothing to speak of; any other is noted.
+_FIXED: Mapping[str, str] = {
+    "tcp_abort_on_overflow": "0",
+    "tcp_adv_win_scale": "1",
+    "tcp_app_win": "31",
+    "tcp_autocorking": "0",
+    "tcp_available_congestion_control": "",
+    "tcp_base_mss": "1024",
+    "tcp_comp_sack_nr": "0",
+    "tcp_dsack": "1",
+    "tcp_early_retrans": "0",
+    "tcp_ecn": "0",
+    "tcp_ecn_fallback": "1",
+    "tcp_ecn_option": "2",
+    "tcp_fack": "0",
+    "tcp_fastopen": "0",
+    "tcp_fastopen_blackhole_timeout_sec": "0",
+    "tcp_fastopen_key": "",
+    "tcp_frto": "0",
+    "tcp_limit_output_bytes": "",
+    "tcp_low_latency": "0",
+    "tcp_max_syn_backlog": "",
+    "tcp_migrate_req": "0",
+    "tcp_min_snd_mss": "48",
+    "tcp_min_tso_segs": "",
+    "tcp_moderate_rcvbuf": "0",
+    "tcp_mtu_probing": "0",
+    "tcp_no_metrics_save": "1",
+    "tcp_no_ssthresh_metrics_save": "1",
+    "tcp_notsent_lowat": "4294967295",
+    "tcp_pacing_ca_ratio": "",
+    "tcp_pacing_ss_ratio": "",
+    "tcp_plb_enabled": "0",
+    "tcp_probe_interval": "",
+    "tcp_probe_threshold": "",
+    "tcp_recovery": "0",
+    "tcp_reflect_tos": "0",
+    "tcp_reordering": "3",
+    "tcp_retrans_collapse": "0",
+    "tcp_shrink_window": "0",
+    "tcp_slow_start_after_idle": "1",
+    "tcp_stdurg": "0",
+    "tcp_syncookies": "",
+    "tcp_thin_linear_timeouts": "0",
+    "tcp_tso_rtt_log": "",
+    "tcp_tso_win_divisor": "",
+    "tcp_tw_reuse": "",
+    "tcp_workaround_signed_windows": "0",
+}
+# What the runner of the Linux scripts sets before each of them (language §13.1).
+DEFAULTS_SH: Mapping[str, str] = {
+    "tcp_rmem": "4096 540000 15728640",
+    "tcp_wmem": "4096 262144 4194304",
+    "tcp_timestamps": "1",
+    "tcp_syn_retries": "5",
+    "tcp_synack_retries": "5",
+    "tcp_frto": "2",
+    "tcp_sack": "1",
+    "tcp_dsack": "1",
+    "tcp_reordering": "3",
+    "tcp_congestion_control": "cubic",
+    "tcp_slow_start_after_idle": "0",
+    "tcp_early_retrans": "4",
+    "tcp_recovery": "1",
+    "tcp_ecn": "0",
+}
+
+
+def write_setting(environment: Environment, name: str, value: str) -> None:
+    """Sets what `sysctl -w name=value` sets. Raises UnknownSetting."""
+    name = name.strip().replace("/", ".").removeprefix(".proc.sys.")
+    short = name.removeprefix("net.ipv4.").removeprefix("net.ipv6.")
+    setter = _LINUX.get(short) or _FREEBSD.get(name)
+    if setter is not None:
+        setter(environment, value)
+    elif short in _FIXED:
+        if _FIXED[short] and _FIXED[short] != value.strip():
+            environment.note(f"sysctl {name}={value.strip()} has no knob in ustack")
+    elif name.startswith(("net.inet.", "net.inet6.", "kern.", "net.core.", "net.mptcp.")):
+        environment.note(f"sysctl {name}={value.strip()} has no knob in ustack")
+    else:
+        raise UnknownSetting(f"unknown sysctl '{name}'")
+
+
+def apply_defaults(environment: Environment) -> None:
+    """What defaults.sh does, as far as there are knobs; the rest is not worth a note."""
+    notes = list(environment.notes)
+    for name, value in DEFAULTS_SH.items():
+        write_setting(environment, name, value)
+    environment.notes = notes

@@ -1,0 +1,189 @@
+"""System calls with descriptors, on the sockets of a `SocketLayer`."""
+
+import errno
+from collections.abc import Callable, Sequence
+
+from ustack.drill.constants import CONSTANTS
+from ustack.drill.host import Message
+from ustack.errors import os_error
+from ustack.stack import socket_constants as c
+from ustack.stack.readiness import Epoll, poll
+from ustack.stack.sockets import Call, Socket, SocketLayer
+
+FIRST_FD = 3  # after stdin, stdout and stderr
+F_GETFD, F_SETFD = CONSTANTS["F_GETFD"], CONSTANTS["F_SETFD"]
+F_GETFL, F_SETFL = CONSTANTS["F_GETFL"], CONSTANTS["F_SETFL"]
+O_RDWR, O_NONBLOCK = CONSTANTS["O_RDWR"], CONSTANTS["O_NONBLOCK"]
+SIOCINQ, SIOCOUTQ = CONSTANTS["SIOCINQ"], CONSTANTS["SIOCOUTQ"]
+SIOCOUTQNSD = CONSTANTS["SIOCOUTQNSD"]
+MSG_FASTOPEN = CONSTANTS["MSG_FASTOPEN"]
+INT = 4  # bytes of an int
+
+
+class UstackApi:
+    """A table of descriptors; `clock` gives the time of the stack."""
+
+    def __init__(self, layer: SocketLayer, clock: Callable[[], int]) -> None:
+        self._layer = layer
+        self._clock = clock
+        self._files: dict[int, Socket | Epoll] = {}
+
+    def socket_of(self, fd: int) -> Socket | None:
+        """The socket behind a descriptor."""
+        found = self._files.get(fd)
+        return found if isinstance(found, Socket) else None
+
+    def _socket(self, fd: int) -> Socket:
+        found = self._files.get(fd)
+        if found is None:
+            raise os_error(errno.EBADF)
+        if not isinstance(found, Socket):
+            raise os_error(errno.ENOTSOCK)
+        return found
+
+    def _epoll(self, fd: int) -> Epoll:
+        found = self._files.get(fd)
+        if found is None:
+            raise os_error(errno.EBADF)
+        if not isinstance(found, Epoll):
+            raise os_error(errno.EINVAL)
+        return found
+
+    def _install(self, file: Socket | Epoll) -> int:
+        fd = FIRST_FD
+        while fd in self._files:
+            fd += 1
+        self._files[fd] = file
+        return fd
+
+    def socket(self, domain: int, kind: int, protocol: int) -> Call[int]:
+        yield from ()
+        return self._install(self._layer.socket(domain, kind, protocol))
+
+    def bind(self, fd: int, address: str, port: int) -> Call[int]:
+        yield from ()
+        self._socket(fd).bind(address, port)
+        return 0
+
+    def listen(self, fd: int, backlog: int) -> Call[int]:
+        yield from ()
+        self._socket(fd).listen(backlog, self._clock())
+        return 0
+
+    def accept(self, fd: int) -> Call[tuple[int, int]]:
+        child = yield from self._socket(fd).accept(0, self._clock())
+        assert child.tcb is not None
+        return self._install(child), child.tcb.remote.port
+
+    def connect(self, fd: int, address: str, port: int) -> Call[int]:
+        yield from self._socket(fd).connect(address, port, self._clock())
+        return 0
+
+    def disconnect(self, fd: int) -> Call[int]:
+        yield from ()
+        self._socket(fd).disconnect(self._clock())
+        return 0
+
+    def send(self, fd: int, sizes: Sequence[int], flags: int, null: bool) -> Call[int]:
+        socket = self._socket(fd)
+        if flags & MSG_FASTOPEN:
+            raise os_error(errno.EOPNOTSUPP)
+        size = sum(sizes)
+        if null and size:
+            raise os_error(errno.EFAULT)
+        return (yield from socket.send(bytes(size), flags, self._clock()))
+
+    def receive(self, fd: int, size: int, flags: int, null: bool) -> Call[Message]:
+        socket = self._socket(fd)
+        if null and size and not flags & c.MSG_TRUNC and socket.input_queue():
+            raise os_error(errno.EFAULT)
+        received = yield from socket.receive(size, flags, self._clock())
+        wants_queue = socket.getsockopt(c.IPPROTO_TCP, c.TCP_INQ, self._clock())
+        return Message(received.size, 0, socket.input_queue() if wants_queue else None)
+
+    def shutdown(self, fd: int, how: int) -> Call[int]:
+        yield from ()
+        self._socket(fd).shutdown(how, self._clock())
+        return 0
+
+    def close(self, fd: int) -> Call[int]:
+        found = self._files.pop(fd, None)
+        if found is None:
+            raise os_error(errno.EBADF)
+        if isinstance(found, Socket):
+            yield from found.close(self._clock())
+        return 0
+
+    def getsockopt(self, fd: int, level: int, name: int, size: int) -> Call[int | bytes]:
+        yield from ()
+        value = self._socket(fd).getsockopt(level, name, self._clock())
+        return value[:size] if isinstance(value, bytes) else value
+
+    def setsockopt(self, fd: int, level: int, name: int, value: bytes) -> Call[int]:
+        yield from ()
+        structures = ((c.SOL_SOCKET, c.SO_LINGER), (c.IPPROTO_TCP, c.TCP_CONGESTION))
+        socket = self._socket(fd)
+        if (level, name) in structures:
+            socket.setsockopt(level, name, value, self._clock())
+            return 0
+        one_byte = level == c.IPPROTO_IP and len(value) == 1  # ip(7) takes a char too
+        if len(value) < INT and not one_byte:
+            raise os_error(errno.EINVAL)
+        number = int.from_bytes(value[:INT], "little", signed=not one_byte)
+        socket.setsockopt(level, name, number, self._clock())
+        return 0
+
+    def fcntl(self, fd: int, command: int, argument: int) -> Call[int]:
+        yield from ()
+        socket = self._socket(fd)
+        if command == F_GETFL:
+            return O_RDWR | (O_NONBLOCK if socket.nonblocking else 0)
+        if command == F_SETFL:
+            socket.nonblocking = bool(argument & O_NONBLOCK)
+            return 0
+        if command in (F_GETFD, F_SETFD):
+            return 0
+        raise os_error(errno.EINVAL)
+
+    def ioctl(self, fd: int, request: int) -> Call[int]:
+        yield from ()
+        socket = self._socket(fd)
+        if request == SIOCINQ:
+            return socket.input_queue()
+        if request == SIOCOUTQ:
+            return socket.output_queue()
+        if request == SIOCOUTQNSD:
+            return socket.unsent_queue()
+        raise os_error(errno.ENOTTY)
+
+    def poll(self, entries: Sequence[tuple[int, int]], timeout_ms: int) -> Call[list[int]]:
+        sockets = [(self.socket_of(fd), events) for fd, events in entries]
+        return (yield from poll(sockets, _timeout_us(timeout_ms), self._clock()))
+
+    def epoll_create(self, size: int) -> Call[int]:
+        yield from ()
+        if size <= 0:
+            raise os_error(errno.EINVAL)
+        return self._install(Epoll())
+
+    def epoll_ctl(self, epfd: int, op: int, fd: int, events: int, data: int) -> Call[int]:
+        yield from ()
+        epoll, socket = self._epoll(epfd), self._socket(fd)
+        if op == CONSTANTS["EPOLL_CTL_ADD"]:
+            epoll.add(socket, events, data)
+        elif op == CONSTANTS["EPOLL_CTL_MOD"]:
+            epoll.modify(socket, events, data)
+        elif op == CONSTANTS["EPOLL_CTL_DEL"]:
+            epoll.delete(socket)
+        else:
+            raise os_error(errno.EINVAL)
+        return 0
+
+    def epoll_wait(self, epfd: int, most: int, timeout_ms: int) -> Call[list[tuple[int, int]]]:
+        epoll = self._epoll(epfd)
+        found = yield from epoll.wait(most, _timeout_us(timeout_ms), self._clock())
+        return [(events, data) for events, data in found if isinstance(data, int)]
+
+
+def _timeout_us(timeout_ms: int) -> int | None:
+    return None if timeout_ms < 0 else timeout_ms * 1000

@@ -1,0 +1,234 @@
+"""ustack as the thing under test: a stack on a virtual clock over a wire in memory.
+
+Time moves only to the next event of the script or, while a packet or a call is waited for, to
+the next deadline of the stack. Nothing sleeps, and two runs do exactly the same.
+"""
+
+import random
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+from ustack.config import SECOND
+from ustack.drill.commands import Commands
+from ustack.drill.failure import ScriptFailure
+from ustack.drill.host import Snapshot, Task
+from ustack.drill.lexer import Position
+from ustack.drill.packets import LivePacket, decode
+from ustack.drill.script import Settings
+from ustack.drill.snippets import tcp_info
+from ustack.drill.sysctls import Environment
+from ustack.drill.ustack_api import UstackApi
+from ustack.errors import UStackError
+from ustack.stack.probe import Probe
+from ustack.stack.sockets import Call, SocketLayer
+from ustack.stack.stack import Stack
+from ustack.wire import Buffer
+from ustack.wire.gso import split
+from ustack.wire.virtio import GSO_TCPV4, GSO_TCPV6, HEADER, HEADER_LEN, NEEDS_CSUM, PLAIN
+
+EPOCH_US = 1_000 * SECOND  # what the stack's clock shows when a test begins
+GSO_MAX = 65535  # bytes; language §11.3: scripts are written for a stack with TSO
+SECRET = b"secret of drills"  # 16 bytes
+MAX_TURNS = 10_000  # flushes without time passing: more is a loop without an end
+
+
+class VirtualHost:
+    """A `Host`. `probe` sees every packet; `environment` is what the commands change."""
+
+    def __init__(
+        self, settings: Settings, *, allow_shell: bool = False, probe: Probe | None = None
+    ) -> None:
+        local = settings.local_address
+        length = 64 if ":" in local else 16
+        self.environment = Environment()
+        self.environment.stack = replace(
+            self.environment.stack,
+            addresses=(f"{local}/{length}",),
+            mtu=settings.device_mtu,
+            gso_max=GSO_MAX,
+            checksum_offload=True,
+        )
+        self._settings = settings
+        self._probe = probe
+        self._now = 0
+        self._sent: deque[LivePacket] = deque()
+        self._tasks: list[Task] = []
+        self._drops_output = False
+        self._commands = Commands(
+            self.environment,
+            allow_shell=allow_shell,
+            wait=self._pass_time,
+            drop_output=self._set_drops_output,
+        )
+        self._stack: Stack | None = None
+        self._layer: SocketLayer | None = None
+        self._held_until: int | None = None
+        self._api: UstackApi | None = None
+
+    @property
+    def api(self) -> UstackApi:
+        assert self._api is not None
+        return self._api
+
+    @property
+    def stack(self) -> Stack:
+        """The stack under test, from `start` on."""
+        assert self._stack is not None
+        return self._stack
+
+    # Commands
+
+    def prepare(self, text: str, position: Position) -> None:
+        self._commands.run(text, position)
+
+    def command(self, text: str, position: Position) -> None:
+        before = self.environment.stack
+        self._commands.run(text, position)
+        if self.environment.stack != before:
+            self.environment.note(f"{position}: too late for a setting of the whole stack")
+        assert self._layer is not None
+        self._layer.config = self.environment.tcp
+
+    def _pass_time(self, duration_us: int) -> None:
+        self.sleep_until(self._now + duration_us)
+
+    def _set_drops_output(self, drops: bool) -> None:
+        self._drops_output = drops
+
+    def notes(self) -> list[str]:
+        return self.environment.notes
+
+    # Time
+
+    def start(self) -> None:
+        config = replace(self.environment.stack, tcp=self.environment.tcp)
+        seeded = random.Random(0)  # the same in every run
+        self._stack = Stack(config, secret=SECRET, randrange=seeded.randrange, probe=self._probe)
+        self._layer = SocketLayer(self._stack, self.environment.tcp)
+        self._api = UstackApi(self._layer, self._clock)
+
+    def _clock(self) -> int:
+        return EPOCH_US + self._now
+
+    def now(self) -> int:
+        return self._now
+
+    def sleep_until(self, when_us: int) -> None:
+        """All that is due until then has happened."""
+        if self._stack is not None:
+            while self._advance(when_us):
+                pass
+        self._now = max(self._now, when_us)
+
+    def _advance(self, limit_us: int | None) -> bool:
+        """Moves to the next deadline and does what is due; False when none is in reach."""
+        deadlines = [
+            at - EPOCH_US for at in (self.stack.next_deadline(), self._held_until) if at is not None
+        ]
+        deadlines += [task.wake_us for task in self._tasks if task.wake_us is not None]
+        if not deadlines:
+            return False
+        at = max(self._now, min(deadlines))
+        if limit_us is not None and at > limit_us:
+            return False
+        self._now = at
+        self.stack.handle_timeouts(self._clock())
+        self._turn()
+        return True
+
+    def _turn(self) -> None:
+        """Packets out, events up, sleeping calls resumed, until nothing changes any more."""
+        layer = self._layer
+        assert layer is not None
+        for _ in range(MAX_TURNS):
+            now = self._clock()
+            self._held_until = layer.handle_timeouts(now)
+            self.stack.flush(now, self._write)
+            events = self.stack.take_events()
+            layer.dispatch(events)
+            finished = [self._resume(task) for task in list(self._tasks)]
+            at = self.stack.next_deadline()
+            if not events and not any(finished) and (at is None or at > now):
+                return
+            if at is not None and at <= now:
+                self.stack.handle_timeouts(now)
+        raise UStackError("the stack has work without end at one moment")
+
+    # The wire
+
+    def inject(self, packet: bytes) -> None:
+        frame = self._frame(packet)
+        self.stack.input(frame, self._clock())
+        self._turn()
+
+    def _frame(self, packet: bytes) -> bytes:
+        """The packet behind its virtio header; a long one as an aggregate of --mss bytes each."""
+        header_length = (packet[0] & 0xF) * 4 if packet[0] >> 4 == 4 else 40
+        mss = self._settings.mss
+        if not mss or len(packet) <= self._settings.device_mtu:
+            return PLAIN + packet
+        gso_type = GSO_TCPV4 if packet[0] >> 4 == 4 else GSO_TCPV6
+        # The checksum is complete, which a receiver may take as valid all the same.
+        return (
+            HEADER.pack(NEEDS_CSUM, gso_type, header_length + 20, mss, header_length, 16) + packet
+        )
+
+    def _write(self, parts: Sequence[Buffer], now: int) -> bool:
+        if self._drops_output:
+            return True
+        for frame in split(b"".join(parts)):
+            self._sent.append(decode(frame[HEADER_LEN:], now - EPOCH_US))
+        return True
+
+    def next_packet(self, until_us: int | None) -> LivePacket | None:
+        while not self._sent:
+            if not self._advance(until_us):
+                if until_us is not None:
+                    self._now = max(self._now, until_us)
+                return None
+        return self._sent.popleft()
+
+    # System calls
+
+    def begin(self, call: Call[int]) -> Task:
+        task = Task(call)
+        self._tasks.append(task)
+        self._resume(task, first=True)
+        self._turn()
+        return task
+
+    def finish(self, task: Task, until_us: int | None) -> None:
+        while not task.done and self._advance(until_us):
+            pass
+
+    def _resume(self, task: Task, *, first: bool = False) -> bool:
+        """Runs the call on until it blocks again; True when it has ended."""
+        try:
+            wake_at = next(task.call) if first else _send(task.call, self._clock())
+        except StopIteration as stop:
+            task.result = stop.value
+        except ScriptFailure as failure:
+            task.failure = failure
+        except OSError as error:
+            task.result, task.errno = -1, error.errno or 0
+        else:
+            task.wake_us = None if wake_at is None else wake_at - EPOCH_US
+            return False
+        task.done = True
+        task.finished_us = self._now
+        self._tasks.remove(task)
+        return True
+
+    def snapshot(self, fd: int | None) -> Snapshot:
+        socket = self.api.socket_of(fd) if fd is not None else None
+        if socket is None or socket.tcb is None:
+            return Snapshot()
+        return Snapshot(tcp_info(socket.info(self._clock())))
+
+    def close(self) -> None:
+        """Nothing to do: the stack is thrown away."""
+
+
+def _send(call: Generator[int | None, int, int], now: int) -> int | None:
+    return call.send(now)

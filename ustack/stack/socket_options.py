@@ -1,0 +1,269 @@
+"""getsockopt and setsockopt: which option is which field of `TcpConfig`, and in which unit.
+
+Owns ranges and errno. An option that ustack has no behaviour for is ENOPROTOOPT, as on a kernel
+built without it, so that no program believes in something that does not happen. Ranges and
+doubling of buffer sizes are those of Linux (socket(7), tcp(7), ip(7)).
+"""
+
+import errno
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ustack.config import SECOND, TcpConfig
+from ustack.errors import os_error
+from ustack.stack import socket_constants as c
+from ustack.tcp.congestion import REGISTRY
+
+MIN_SNDBUF = 4608  # bytes; Linux SOCK_MIN_SNDBUF
+MIN_RCVBUF = 2304  # bytes; Linux SOCK_MIN_RCVBUF
+MAX_BUFFER = 1 << 30
+MAX_KEEPALIVE_SECONDS = 32767  # Linux MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL
+MAX_KEEPALIVE_PROBES = 127  # Linux MAX_TCP_KEEPCNT
+MAX_SYN_RETRIES = 127  # Linux MAX_TCP_SYNCNT
+MAX_LINGER2_SECONDS = 120  # Linux TCP_FIN_TIMEOUT_MAX
+MIN_MSS = 88  # Linux TCP_MIN_MSS, what TCP_MAXSEG takes
+MAX_MSS = 32767  # Linux MAX_TCP_WINDOW
+DEFAULT_TTL = 64  # RFC 9293 §3.9.2 leaves it to us; what -1 goes back to
+
+DEFAULT_MSS = 536  # bytes; RFC 9293 §3.7.1: what TCP_MAXSEG says before there is a connection
+CONGESTION_NAME_SIZE = 16  # Linux TCP_CA_NAME_MAX
+_LINGER = struct.Struct("=ii")  # struct linger: on, seconds
+
+Key = tuple[int, int]  # level, name
+
+
+@dataclass(slots=True, frozen=True)
+class ConfigOption:
+    """An integer option that is a field of TcpConfig.
+
+    `low`..`high`: what setsockopt takes, else EINVAL. `write` and `read` translate units.
+    """
+
+    low: int
+    high: int
+    write: Callable[[TcpConfig, int], TcpConfig]
+    read: Callable[[TcpConfig], int]
+
+
+def _user_timeout(config: TcpConfig, milliseconds: int) -> TcpConfig:
+    return replace(config, user_timeout_us=milliseconds * 1000 or None)
+
+
+def _linger2(config: TcpConfig, seconds: int) -> TcpConfig:
+    """Negative: do not wait in FIN-WAIT-2 at all."""
+    return replace(config, fin_wait_2_timeout_us=max(0, min(seconds, MAX_LINGER2_SECONDS)) * SECOND)
+
+
+_INT_MAX = 0x7FFF_FFFF
+_TOS = ConfigOption(
+    0, 255, lambda k, v: replace(k, dscp=v >> 2), lambda k: k.dscp << 2
+)  # the ECN bits belong to TCP (Linux: INET_ECN_MASK)
+_TTL = ConfigOption(
+    -1, 255, lambda k, v: replace(k, ttl=DEFAULT_TTL if v <= 0 else v), lambda k: k.ttl
+)
+_DISCOVER = ConfigOption(
+    0,
+    3,
+    lambda k, v: replace(k, path_mtu_discovery=v != c.IP_PMTUDISC_DONT),
+    lambda k: int(k.path_mtu_discovery),
+)
+
+CONFIG_OPTIONS: Mapping[Key, ConfigOption] = {
+    (c.SOL_SOCKET, c.SO_KEEPALIVE): ConfigOption(
+        -_INT_MAX - 1,
+        _INT_MAX,
+        lambda k, v: replace(k, keep_alive=bool(v)),
+        lambda k: int(k.keep_alive),
+    ),
+    (c.IPPROTO_TCP, c.TCP_NODELAY): ConfigOption(
+        -_INT_MAX - 1, _INT_MAX, lambda k, v: replace(k, nagle=not v), lambda k: int(not k.nagle)
+    ),
+    (c.IPPROTO_TCP, c.TCP_KEEPIDLE): ConfigOption(
+        1,
+        MAX_KEEPALIVE_SECONDS,
+        lambda k, v: replace(k, keep_alive_idle_us=v * SECOND),
+        lambda k: k.keep_alive_idle_us // SECOND,
+    ),
+    (c.IPPROTO_TCP, c.TCP_KEEPINTVL): ConfigOption(
+        1,
+        MAX_KEEPALIVE_SECONDS,
+        lambda k, v: replace(k, keep_alive_interval_us=v * SECOND),
+        lambda k: k.keep_alive_interval_us // SECOND,
+    ),
+    (c.IPPROTO_TCP, c.TCP_KEEPCNT): ConfigOption(
+        1,
+        MAX_KEEPALIVE_PROBES,
+        lambda k, v: replace(k, keep_alive_probes=v),
+        lambda k: k.keep_alive_probes,
+    ),
+    (c.IPPROTO_TCP, c.TCP_SYNCNT): ConfigOption(
+        1,
+        MAX_SYN_RETRIES,
+        lambda k, v: replace(k, syn_retransmissions=v),
+        lambda k: k.syn_retransmissions,
+    ),
+    (c.IPPROTO_TCP, c.TCP_LINGER2): ConfigOption(
+        -_INT_MAX - 1, _INT_MAX, _linger2, lambda k: k.fin_wait_2_timeout_us // SECOND
+    ),
+    (c.IPPROTO_TCP, c.TCP_USER_TIMEOUT): ConfigOption(
+        0, _INT_MAX, _user_timeout, lambda k: (k.user_timeout_us or 0) // 1000
+    ),
+    (c.IPPROTO_IP, c.IP_TOS): _TOS,
+    (c.IPPROTO_IP, c.IP_TTL): _TTL,
+    (c.IPPROTO_IP, c.IP_MTU_DISCOVER): _DISCOVER,
+    (c.IPPROTO_IPV6, c.IPV6_TCLASS): _TOS,
+    (c.IPPROTO_IPV6, c.IPV6_UNICAST_HOPS): _TTL,
+    (c.IPPROTO_IPV6, c.IPV6_MTU_DISCOVER): _DISCOVER,
+}
+
+# Kept and given back; either their effect is what ustack does anyway (several sockets on one port
+# only differ in time, urgent data stays inline as RFC 6093 advises), or it lies outside of TCP.
+STORED_OPTIONS: Mapping[Key, int] = {
+    (c.SOL_SOCKET, c.SO_REUSEADDR): 0,
+    (c.SOL_SOCKET, c.SO_REUSEPORT): 0,
+    (c.SOL_SOCKET, c.SO_PRIORITY): 0,
+    (c.SOL_SOCKET, c.SO_MARK): 0,
+    (c.SOL_SOCKET, c.SO_OOBINLINE): 0,
+    (c.SOL_SOCKET, c.SO_RCVLOWAT): 1,
+    (c.IPPROTO_TCP, c.TCP_CORK): 0,
+    (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT): 0,
+    (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP): 0,
+    (c.IPPROTO_TCP, c.TCP_QUICKACK): 1,
+    (c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT): 0,
+    (c.IPPROTO_TCP, c.TCP_INQ): 0,
+    (c.IPPROTO_IP, c.IP_RECVERR): 0,
+    (c.IPPROTO_IPV6, c.IPV6_RECVERR): 0,
+    (c.IPPROTO_IPV6, c.IPV6_V6ONLY): 0,
+}
+_NOT_NEGATIVE = {
+    (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP),
+    (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT),
+}
+
+
+def write_config(config: TcpConfig, key: Key, value: int) -> TcpConfig:
+    """`config` with the option set; EINVAL out of range."""
+    option = CONFIG_OPTIONS[key]
+    if not option.low <= value <= option.high:
+        raise os_error(errno.EINVAL)
+    return option.write(config, value)
+
+
+def doubled(value: int, minimum: int) -> int:
+    """What Linux makes of SO_SNDBUF and SO_RCVBUF: twice as much, for its own bookkeeping."""
+    return max(min(value, MAX_BUFFER) * 2, minimum)
+
+
+class SocketOptions:
+    """All options of one socket, set or not; a child takes a copy of its listener's.
+
+    `config` is what a connection is opened with.
+    """
+
+    def __init__(self, config: TcpConfig) -> None:
+        self.config = config
+        self.linger_us: int | None = None  # None: SO_LINGER is off
+        self.receive_timeout_us: int | None = None
+        self.send_timeout_us: int | None = None
+        self._stored = dict(STORED_OPTIONS)
+        self._send_buffer: int | None = None  # as getsockopt shows it
+        self._receive_buffer: int | None = None
+
+    def copy(self) -> "SocketOptions":
+        """The same values, changed independently from here on."""
+        other = SocketOptions(self.config)
+        other.linger_us = self.linger_us
+        other._stored = dict(self._stored)
+        other._send_buffer = self._send_buffer
+        other._receive_buffer = self._receive_buffer
+        return other
+
+    @property
+    def cork(self) -> bool:
+        """TCP_CORK is on."""
+        return bool(self._stored[c.IPPROTO_TCP, c.TCP_CORK])
+
+    @property
+    def quick_ack(self) -> bool:
+        """TCP_QUICKACK as it was last set."""
+        return bool(self._stored[c.IPPROTO_TCP, c.TCP_QUICKACK])
+
+    @property
+    def low_water(self) -> int:
+        """SO_RCVLOWAT, bytes."""
+        return max(1, self._stored[c.SOL_SOCKET, c.SO_RCVLOWAT])
+
+    @property
+    def not_sent_low_water(self) -> int:
+        """TCP_NOTSENT_LOWAT, bytes; 0: no limit."""
+        return self._stored[c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT]
+
+    @property
+    def defer_accept_us(self) -> int:
+        """How long accept() waits for data of a connection."""
+        return self._stored[c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT] * SECOND
+
+    def get(self, level: int, name: int) -> int | bytes:
+        """The value of an option that does not depend on the connection; ENOPROTOOPT."""
+        key = level, name
+        match key:
+            case (c.SOL_SOCKET, c.SO_TYPE):
+                return c.SOCK_STREAM
+            case (c.SOL_SOCKET, c.SO_PROTOCOL):
+                return c.IPPROTO_TCP
+            case (c.SOL_SOCKET, c.SO_SNDBUF):
+                return self._send_buffer or self.config.send_buffer
+            case (c.SOL_SOCKET, c.SO_RCVBUF):
+                return self._receive_buffer or self.config.receive_buffer
+            case (c.SOL_SOCKET, c.SO_LINGER):
+                seconds = 0 if self.linger_us is None else self.linger_us // SECOND
+                return _LINGER.pack(self.linger_us is not None, seconds)
+            case (c.IPPROTO_TCP, c.TCP_MAXSEG):
+                return self.config.mss or DEFAULT_MSS
+            case (c.IPPROTO_TCP, c.TCP_CONGESTION):
+                return self.config.congestion.encode().ljust(CONGESTION_NAME_SIZE, b"\0")
+        if key in CONFIG_OPTIONS:
+            return CONFIG_OPTIONS[key].read(self.config)
+        if key in self._stored:
+            return self._stored[key]
+        raise os_error(errno.ENOPROTOOPT)
+
+    def set(self, level: int, name: int, value: int | bytes) -> None:
+        """Sets the option; EINVAL for a value it cannot have, ENOPROTOOPT for an unknown one."""
+        key = level, name
+        if key == (c.SOL_SOCKET, c.SO_LINGER):
+            if not isinstance(value, bytes) or len(value) < _LINGER.size:
+                raise os_error(errno.EINVAL)
+            on, seconds = _LINGER.unpack_from(value)
+            self.linger_us = seconds * SECOND if on else None
+            return
+        if key == (c.IPPROTO_TCP, c.TCP_CONGESTION):
+            if not isinstance(value, bytes):
+                raise os_error(errno.EINVAL)
+            wanted = value.split(b"\0")[0].decode("ascii", "replace")
+            if wanted not in REGISTRY:
+                raise os_error(errno.ENOENT)
+            self.config = replace(self.config, congestion=wanted)
+            return
+        if not isinstance(value, int):
+            raise os_error(errno.EINVAL)
+        match key:
+            case (c.SOL_SOCKET, c.SO_SNDBUF):
+                self._send_buffer = doubled(value, MIN_SNDBUF)
+                self.config = replace(self.config, send_buffer=self._send_buffer // 2)
+            case (c.SOL_SOCKET, c.SO_RCVBUF):
+                self._receive_buffer = doubled(value, MIN_RCVBUF)
+                self.config = replace(self.config, receive_buffer=self._receive_buffer // 2)
+            case (c.IPPROTO_TCP, c.TCP_MAXSEG):
+                if value and not MIN_MSS <= value <= MAX_MSS:
+                    raise os_error(errno.EINVAL)
+                self.config = replace(self.config, mss=value or None)
+            case _ if key in CONFIG_OPTIONS:
+                self.config = write_config(self.config, key, value)
+            case _ if key in self._stored:
+                if key in _NOT_NEGATIVE and value < 0:
+                    raise os_error(errno.EINVAL)
+                self._stored[key] = value
+            case _:
+                raise os_error(errno.ENOPROTOOPT)

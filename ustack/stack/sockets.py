@@ -1,0 +1,577 @@
+"""POSIX stream sockets over a `Stack`, sans-IO: errno, blocking and readiness as Linux has them.
+
+A call that may block is a generator (`Call`): it yields the time (µs, or None) at which it wants
+to be resumed at the latest, is resumed with `now` after anything happened to the stack, and its
+return value is the call's. A non-blocking socket makes it raise at once instead (EAGAIN,
+EINPROGRESS). Whoever drives it (a thread, a script player) owns the clock; nothing here waits.
+POSIX.1-2017 socket pages; tcp(7), socket(7), accept(2), connect(2), poll(2) where it is silent.
+"""
+
+import errno
+from collections import deque
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import TypeVar
+
+from ustack.config import TcpConfig
+from ustack.errors import ConnectionReset, UsageError, os_error
+from ustack.stack import socket_constants as c
+from ustack.stack.listener import Listener
+from ustack.stack.socket_options import SocketOptions
+from ustack.stack.stack import Stack
+from ustack.tcp.state import CLOSE_WAIT, ESTABLISHED, SYN_RECEIVED, SYN_SENT
+from ustack.tcp.tcb import CLOSED_EVENT, Endpoint, Tcb
+from ustack.tcp.user_calls import TcpInfo, urgent_pending
+from ustack.wire import Buffer
+
+T = TypeVar("T")
+Call = Generator[int | None, int, T]
+
+CORK_US = 200_000  # µs; tcp(7): a corked tail leaves after 200 ms at the latest
+DISCARD = 1 << 20  # bytes taken at a time by MSG_TRUNC
+IN_HANDSHAKE = (SYN_SENT, SYN_RECEIVED)
+ANY = Endpoint("", 0)
+
+
+@dataclass(slots=True, frozen=True)
+class Received:
+    """What recv() got. With MSG_TRUNC `data` is empty and `size` says how much was dropped."""
+
+    data: bytes
+    size: int
+
+
+class Socket:
+    """One stream socket. Made by `SocketLayer.socket` and by `accept`.
+
+    `error` is Linux's sk_err: why the connection ended, until it has been reported once. `news`
+    counts what happened, so that edge-triggered epoll can tell what it has reported already.
+    """
+
+    def __init__(self, layer: "SocketLayer", family: int, options: SocketOptions) -> None:
+        self.family = family
+        self.options = options
+        self.nonblocking = False
+        self.error = 0
+        self.news = 0
+        self.closed = False
+        self.bound: Endpoint | None = None
+        self.tcb: Tcb | None = None
+        self.listener: Listener | None = None
+        self._layer = layer
+        self._stack = layer.stack
+        self._connecting = False  # connect() has begun and has not reported its end
+        self._shut_read = self._shut_write = False
+        self._corked = bytearray()  # less than a segment, held back by TCP_CORK or MSG_MORE
+        self._uncork_at: int | None = None
+        self._deferred: list[tuple[Tcb, int]] = []  # TCP_DEFER_ACCEPT: (connection, until)
+        self._acceptable: deque[Tcb] = deque()
+
+    # Opening
+
+    def bind(self, address: str, port: int) -> None:
+        """The socket has this local address; "" is every address, port 0 any free one."""
+        if self.bound is not None or self.tcb is not None:
+            raise os_error(errno.EINVAL)
+        self.bound = Endpoint(_unmapped(address), port)
+
+    def listen(self, backlog: int, now: int) -> None:
+        """Connections to the bound address are taken. Calling it again changes nothing."""
+        if self.tcb is not None:
+            raise os_error(errno.EINVAL)
+        if self.listener is not None:
+            return
+        bound = self.bound or ANY
+        self.listener = self._stack.listen(
+            bound.port,
+            now,
+            address=bound.address or None,
+            backlog=max(1, backlog),
+            config=self.options.config,
+        )
+        self.listener.user = self
+
+    def accept(self, flags: int, now: int) -> Call["Socket"]:
+        """The next connection. `flags`: SOCK_NONBLOCK."""
+        deadline = _deadline(self.options.receive_timeout_us, now)
+        while True:
+            if self.listener is None:
+                raise os_error(errno.EINVAL)
+            tcb = self._next_accepted(now)
+            if tcb is not None:
+                break
+            until = min((until for _, until in self._deferred), default=None)
+            now = yield from self._block(0, now, deadline, until)
+        child = Socket(self._layer, self.family, self.options.copy())
+        child.nonblocking = bool(flags & c.SOCK_NONBLOCK)
+        child.tcb = tcb
+        tcb.user = child
+        child.bound = tcb.local
+        if tcb.closed:
+            child._ended()
+        self._layer.sockets.add(child)
+        return child
+
+    def connect(self, address: str, port: int, now: int) -> Call[None]:
+        """The connection to that address is open."""
+        if self.listener is not None or (self.tcb is not None and not self._connecting):
+            raise os_error(errno.EISCONN)
+        if self.tcb is None:
+            self._open(_unmapped(address), port, now)
+            self._connecting = True
+            self._shut_read = self._shut_write = False
+            if self.nonblocking:
+                raise os_error(errno.EINPROGRESS)
+        elif self._in_handshake() and self.nonblocking:
+            raise os_error(errno.EALREADY)
+        deadline = _deadline(self.options.send_timeout_us, now)
+        while self._in_handshake():
+            if deadline is not None and now >= deadline:
+                raise os_error(errno.EINPROGRESS)
+            now = yield deadline
+        self._connecting = False
+        if self.tcb is not None and self.tcb.closed:
+            self.tcb = None  # a failed socket may be connected again
+            raise os_error(self._take_error() or errno.ECONNABORTED)
+
+    def _open(self, address: str, port: int, now: int) -> None:
+        bound = self.bound or ANY
+        try:
+            self.tcb = self._stack.connect(
+                address,
+                port,
+                now,
+                local_address=bound.address or None,
+                local_port=bound.port,
+                config=self.options.config,
+            )
+        except UsageError:
+            raise os_error(errno.EINVAL) from None
+        self.tcb.user = self
+
+    def disconnect(self, now: int) -> None:
+        """connect() to AF_UNSPEC: the connection is aborted, the socket is as if new."""
+        if self.listener is not None:
+            self._stop_listening(now)
+        if self.tcb is not None:
+            self.tcb.user = None
+            self._stack.abort(self.tcb, now)
+        self.tcb = None
+        self._connecting = self._shut_read = self._shut_write = False
+        self._corked.clear()
+        self.error = 0
+
+    # Sending
+
+    def send(self, data: Buffer, flags: int, now: int) -> Call[int]:
+        """How many bytes of `data` were taken: all of them, unless the socket is non-blocking."""
+        deadline = _deadline(self.options.send_timeout_us, now)
+        while self._in_handshake():
+            now = yield from self._block(flags, now, deadline)
+        tcb = self._sending()
+        urgent = bool(flags & c.MSG_OOB)
+        if flags & c.MSG_MORE or self.options.cork:
+            return (yield from self._send_corked(tcb, bytes(data), flags, now, deadline))
+        self._uncork(now)
+        return (yield from self._push(data, flags, now, deadline, urgent=urgent))
+
+    def _push(
+        self, data: Buffer, flags: int, now: int, deadline: int | None, *, urgent: bool = False
+    ) -> Call[int]:
+        """Hand `data` to the stack, waiting for room where that is allowed."""
+        view = memoryview(data)
+        sent = 0
+        while True:
+            try:
+                tcb = self._sending()
+            except OSError:
+                if sent:
+                    return sent
+                raise
+            rest = view[sent:] if sent else data
+            sent += self._stack.send(tcb, rest, now, urgent=urgent)
+            if sent == len(view):
+                return sent
+            if sent and (self._nonblocking(flags) or (deadline is not None and now >= deadline)):
+                return sent
+            now = yield from self._block(flags, now, deadline)
+
+    def _send_corked(
+        self, tcb: Tcb, data: bytes, flags: int, now: int, deadline: int | None
+    ) -> Call[int]:
+        """Whole segments leave, the rest is held back (tcp(7): TCP_CORK, MSG_MORE)."""
+        held = len(self._corked)
+        joined = bytes(self._corked) + data
+        whole = len(joined) - len(joined) % tcb.snd.mss
+        if whole:
+            self._corked.clear()
+            sent = yield from self._push(joined[:whole], flags, now, deadline)
+            if sent < whole:
+                self._corked += joined[sent:held]
+                return max(0, sent - held)
+        self._corked[:] = joined[whole:]
+        self._uncork_at = now + CORK_US if self._corked else None
+        return len(data)
+
+    def _uncork(self, now: int) -> None:
+        """What was held back is the stack's now, as far as it has room."""
+        if self._corked and self.tcb is not None and not self.tcb.closed:
+            del self._corked[: self._stack.send(self.tcb, bytes(self._corked), now)]
+        self._uncork_at = None
+
+    def _sending(self) -> Tcb:
+        """The connection, ready to take data; else the error that send() gives."""
+        tcb = self.tcb
+        if tcb is None or tcb.closed or self._shut_write or self.error:
+            raise os_error(self._take_error() or errno.EPIPE)
+        return tcb
+
+    # Receiving
+
+    def receive(self, size: int, flags: int, now: int) -> Call[Received]:
+        """Up to `size` bytes; none at the end of the stream."""
+        if flags & c.MSG_ERRQUEUE:
+            raise os_error(errno.EAGAIN)
+        if flags & c.MSG_OOB:
+            raise os_error(errno.EINVAL)  # RFC 6093 §4: urgent data stays inline
+        target = size if flags & c.MSG_WAITALL else max(1, min(self.options.low_water, size))
+        deadline = _deadline(self.options.receive_timeout_us, now)
+        got = bytearray()
+        dropped = 0
+        while True:
+            if self.listener is not None or self.tcb is None:
+                if self.error:
+                    raise os_error(self._take_error())
+                raise os_error(errno.ENOTCONN)
+            if flags & c.MSG_PEEK:
+                got[:] = self.tcb.receive_buffer.peek(size)
+            elif flags & c.MSG_TRUNC:
+                dropped += self._drop(size - dropped, now)
+            else:
+                self._fill(got, size, now)
+            count = len(got) + dropped
+            if count >= target or size == 0:
+                break
+            if not count and self.error:
+                raise os_error(self._take_error())
+            if self._at_end():
+                break
+            if count and (self._nonblocking(flags) or (deadline is not None and now >= deadline)):
+                break
+            now = yield from self._block(flags, now, deadline)
+        if flags & c.MSG_PEEK and flags & c.MSG_TRUNC:
+            return Received(b"", len(got))
+        return Received(bytes(got), len(got) + dropped)
+
+    def _fill(self, got: bytearray, size: int, now: int) -> None:
+        assert self.tcb is not None
+        while len(got) < size and self.tcb.receive_buffer.readable:
+            got += self._stack.receive(self.tcb, size - len(got), now)
+
+    def _drop(self, size: int, now: int) -> int:
+        assert self.tcb is not None
+        dropped = 0
+        while dropped < size and self.tcb.receive_buffer.readable:
+            dropped += len(self._stack.receive(self.tcb, min(DISCARD, size - dropped), now))
+        return dropped
+
+    def _at_end(self) -> bool:
+        """Nothing more will come: the peer's FIN was read, or reading was shut down."""
+        tcb = self.tcb
+        if tcb is None:
+            return False
+        return self._shut_read or tcb.closed or _fin_received(tcb)
+
+    # Closing
+
+    def shutdown(self, how: int, now: int) -> None:
+        """Sending (SHUT_WR), receiving (SHUT_RD) or both are over."""
+        if how not in (c.SHUT_RD, c.SHUT_WR, c.SHUT_RDWR):
+            raise os_error(errno.EINVAL)
+        if self.listener is not None:
+            if how != c.SHUT_WR:
+                self._stop_listening(now)
+            return
+        if self.tcb is None or self.tcb.closed:
+            raise os_error(errno.ENOTCONN)
+        if self.tcb.state is SYN_SENT:
+            self._stack.abort(self.tcb, now)
+            return
+        if how != c.SHUT_WR:
+            self._shut_read = True
+        if how != c.SHUT_RD and not self._shut_write:
+            self._uncork(now)
+            self._shut_write = True
+            self._stack.shutdown(self.tcb, now)
+
+    def close(self, now: int) -> Call[None]:
+        """The socket is gone. With SO_LINGER and a time, waits for the peer to acknowledge."""
+        self.closed = True
+        self._layer.sockets.discard(self)
+        if self.listener is not None:
+            self._stop_listening(now)
+        tcb = self.tcb
+        if tcb is None:
+            return
+        self._uncork(now)
+        linger = self.options.linger_us
+        if linger == 0 and not tcb.closed:
+            self._stack.abort(tcb, now)
+        else:
+            self._stack.close(tcb, now)
+        deadline = now + (linger or 0)
+        while tcb.state in (ESTABLISHED, CLOSE_WAIT) or len(tcb.send_buffer):
+            if tcb.closed or now >= deadline:
+                break
+            now = yield deadline
+
+    def _stop_listening(self, now: int) -> None:
+        assert self.listener is not None
+        for tcb in (*self._acceptable, *(tcb for tcb, _ in self._deferred)):
+            self._stack.abort(tcb, now)
+        self._acceptable.clear()
+        self._deferred.clear()
+        self._stack.close_listener(self.listener, now)
+        self.listener = None
+
+    # Readiness
+
+    def poll(self, now: int) -> int:
+        """The POLL* bits that hold now, as Linux's tcp_poll() computes them."""
+        if self.listener is not None:
+            self._admit_deferred(now)
+            waiting = self._acceptable or (self.listener.queue and not self._defers())
+            return c.POLLIN | c.POLLRDNORM if waiting else 0
+        tcb = self.tcb
+        over = tcb is None or tcb.closed
+        read_over = tcb is not None and (self._at_end() or over)
+        write_over = self._shut_write or (tcb is not None and over)
+        mask = c.POLLERR if self.error else 0
+        if over or (read_over and write_over):
+            mask |= c.POLLHUP
+        if read_over:
+            mask |= c.POLLIN | c.POLLRDNORM | c.POLLRDHUP
+        if tcb is None or (over and not tcb.receive_buffer.readable):
+            return mask | c.POLLOUT | c.POLLWRNORM
+        if tcb.state in IN_HANDSHAKE:
+            return mask
+        if tcb.receive_buffer.readable >= self.options.low_water:
+            mask |= c.POLLIN | c.POLLRDNORM
+        if write_over or self._writable(tcb):
+            mask |= c.POLLOUT | c.POLLWRNORM
+        if urgent_pending(tcb):
+            mask |= c.POLLPRI
+        return mask
+
+    def _writable(self, tcb: Tcb) -> bool:
+        buffer = tcb.send_buffer
+        unsent = max(0, buffer.end - tcb.snd.nxt)
+        if self.options.not_sent_low_water and unsent >= self.options.not_sent_low_water:
+            return False
+        return len(buffer) < buffer.limit - buffer.limit // 3  # Linux: a third must be free
+
+    def input_queue(self) -> int:
+        """SIOCINQ: bytes that can be read now."""
+        if self.listener is not None:
+            raise os_error(errno.EINVAL)
+        return 0 if self.tcb is None else self.tcb.receive_buffer.readable
+
+    def output_queue(self) -> int:
+        """SIOCOUTQ: bytes written and not acknowledged yet, a FIN counted as one."""
+        if self.listener is not None:
+            raise os_error(errno.EINVAL)
+        tcb = self.tcb
+        if tcb is None or tcb.closed or tcb.state in IN_HANDSHAKE:
+            return 0
+        unacknowledged_fin = tcb.fin_queued and (tcb.snd.fin is None or tcb.snd.una <= tcb.snd.fin)
+        return len(tcb.send_buffer) + len(self._corked) + unacknowledged_fin
+
+    def unsent_queue(self) -> int:
+        """SIOCOUTQNSD: bytes written and not sent even once."""
+        if self.listener is not None:
+            raise os_error(errno.EINVAL)
+        tcb = self.tcb
+        if tcb is None or tcb.closed:
+            return 0
+        return max(0, tcb.send_buffer.end - tcb.snd.nxt) + len(self._corked)
+
+    def info(self, now: int) -> TcpInfo:
+        """TCP_INFO of the connection; ENOTCONN without one."""
+        if self.tcb is None:
+            raise os_error(errno.ENOTCONN)
+        return self._stack.status(self.tcb, now)
+
+    # Options
+
+    def getsockopt(self, level: int, name: int, now: int) -> int | bytes:
+        """The value: an int, or bytes for a structure or a string."""
+        if level == c.SOL_SOCKET:
+            match name:
+                case c.SO_ERROR:
+                    return self._take_error()
+                case c.SO_ACCEPTCONN:
+                    return int(self.listener is not None)
+                case c.SO_DOMAIN:
+                    return self.family
+        if level == c.IPPROTO_TCP and self.tcb is not None:
+            match name:
+                case c.TCP_MAXSEG:
+                    return self.tcb.snd.mss
+                case c.TCP_QUICKACK:
+                    return int(self.tcb.quick_acks > 0)
+        if (level, name) in ((c.IPPROTO_IP, c.IP_MTU), (c.IPPROTO_IPV6, c.IPV6_MTU)):
+            if self.tcb is None:
+                raise os_error(errno.ENOTCONN)
+            remote = ip_address(self.tcb.remote.address).packed
+            return self._stack.path_mtus.get(remote, self._stack.config.mtu, now)
+        return self.options.get(level, name)
+
+    def setsockopt(self, level: int, name: int, value: int | bytes, now: int) -> None:
+        """Sets the option, on a live connection too."""
+        self.options.set(level, name, value)
+        tcb = self.tcb
+        if tcb is None or tcb.closed:
+            return
+        self._stack.configure(tcb, self.options.config, now)
+        if level != c.IPPROTO_TCP:
+            return
+        if name == c.TCP_NODELAY or (name == c.TCP_CORK and not self.options.cork):
+            self._uncork(now)
+        elif name == c.TCP_QUICKACK:
+            tcb.quick_acks = self.options.config.quick_acks if self.options.quick_ack else 0
+
+    # What happened below
+
+    def notify(self, flags: int) -> None:
+        """Events of the stack for this socket (`ustack.tcp.tcb`)."""
+        self.news += 1
+        if flags & CLOSED_EVENT:
+            self._ended()
+
+    def _ended(self) -> None:
+        """The reason becomes the pending error. Linux: a RST after the peer's FIN is EPIPE."""
+        tcb = self.tcb
+        if tcb is None or tcb.error is None or self.closed:
+            return
+        after_fin = _fin_received(tcb) and not tcb.fin_queued
+        if isinstance(tcb.error, ConnectionReset) and after_fin:
+            self.error = errno.EPIPE
+        elif isinstance(tcb.error, OSError):
+            self.error = tcb.error.errno or errno.ECONNABORTED
+
+    def timer(self, now: int) -> int | None:
+        """Does what is due and says when it wants to be called again."""
+        if self._uncork_at is not None and now >= self._uncork_at:
+            self._uncork(now)
+        until = min((until for _, until in self._deferred), default=None)
+        return _earlier(self._uncork_at, until)
+
+    def _defers(self) -> bool:
+        return self.options.defer_accept_us > 0
+
+    def _next_accepted(self, now: int) -> Tcb | None:
+        """The connection to accept, if there is one."""
+        assert self.listener is not None
+        self._admit_deferred(now)
+        if self._acceptable:
+            return self._acceptable.popleft()
+        return None if self._defers() else self._stack.accept(self.listener)
+
+    def _admit_deferred(self, now: int) -> None:
+        """TCP_DEFER_ACCEPT: a connection is only accepted with data, or when it has waited."""
+        if self.listener is None or not (self._defers() or self._deferred):
+            return
+        while (tcb := self._stack.accept(self.listener)) is not None:
+            tcb.user = self
+            self._deferred.append((tcb, now + self.options.defer_accept_us))
+        waiting: list[tuple[Tcb, int]] = []
+        for tcb, until in self._deferred:
+            if now < until and not (tcb.receive_buffer.readable or tcb.closed or tcb.eof):
+                waiting.append((tcb, until))
+            else:
+                self._acceptable.append(tcb)
+        self._deferred = waiting
+
+    # Blocking
+
+    def _in_handshake(self) -> bool:
+        return self.tcb is not None and self.tcb.state in IN_HANDSHAKE
+
+    def _nonblocking(self, flags: int) -> bool:
+        return self.nonblocking or bool(flags & c.MSG_DONTWAIT)
+
+    def _block(
+        self, flags: int, now: int, deadline: int | None, wake_at: int | None = None
+    ) -> Call[int]:
+        """Waits once, at most until `wake_at`, and returns the time; EAGAIN past the deadline."""
+        if self._nonblocking(flags) or (deadline is not None and now >= deadline):
+            raise os_error(errno.EAGAIN)
+        return (yield _earlier(deadline, wake_at))
+
+    def _take_error(self) -> int:
+        error, self.error = self.error, 0
+        return error
+
+
+class SocketLayer:
+    """All sockets of a stack. `config` is what new sockets start from; it may be replaced."""
+
+    def __init__(self, stack: Stack, config: TcpConfig) -> None:
+        self.stack = stack
+        self.config = config
+        self.sockets: set[Socket] = set()
+
+    def socket(self, family: int, kind: int, protocol: int) -> Socket:
+        """A new socket. `kind` may carry SOCK_NONBLOCK."""
+        if family not in (c.AF_INET, c.AF_INET6):
+            raise os_error(errno.EAFNOSUPPORT)
+        if kind & c.SOCK_TYPE_MASK != c.SOCK_STREAM:
+            raise os_error(errno.ESOCKTNOSUPPORT)
+        if protocol not in (0, c.IPPROTO_TCP):
+            raise os_error(errno.EPROTONOSUPPORT)
+        made = Socket(self, family, SocketOptions(self.config))
+        made.nonblocking = bool(kind & c.SOCK_NONBLOCK)
+        self.sockets.add(made)
+        return made
+
+    def dispatch(self, events: Iterable[tuple[Tcb | Listener, int]]) -> None:
+        """Tells the sockets what `Stack.take_events` says."""
+        for subject, flags in events:
+            user = subject.user
+            if isinstance(user, Socket):
+                user.notify(flags)
+
+    def handle_timeouts(self, now: int) -> int | None:
+        """What sockets hold back past its time is given to the stack; when to call again."""
+        deadline: int | None = None
+        for each in self.sockets:
+            deadline = _earlier(deadline, each.timer(now))
+        return deadline
+
+
+def _fin_received(tcb: Tcb) -> bool:
+    """The peer's FIN is in order: nothing follows what can be read now."""
+    return tcb.rcv.fin is not None and tcb.rcv.nxt > tcb.rcv.fin
+
+
+def _unmapped(address: str) -> str:
+    """An IPv4 address written as IPv6 (RFC 4291 §2.5.5.2) as IPv4; others and "" as they are."""
+    if not address:
+        return address
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        raise os_error(errno.EINVAL) from None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return str(mapped or parsed)
+
+
+def _deadline(timeout_us: int | None, now: int) -> int | None:
+    return None if timeout_us is None else now + timeout_us
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
