@@ -64,8 +64,10 @@ START = virtio.HEADER_LEN  # where the IP header begins in a frame
 CHECKSUM_KNOWN = virtio.NEEDS_CSUM | virtio.DATA_VALID
 FLUSH_BUDGET = 32  # turns of connections in one flush; then input has its turn
 
-_V4_TCP = Struct("!BBHHHBBHIIHHIIHHHH")  # IPv4 header without options, then the TCP header
-_V6_TCP = Struct("!IHBB16s16sHHIIHHHH")
+# IPv4 without options or IPv6, then TCP: total or payload length, (v4: fragment,) SEQ, ACK,
+# offset and flags, window, urgent pointer
+_V4_TCP = Struct("!2xH2xH16xIIHH2xH")
+_V6_TCP = Struct("!4xH38xIIHH2xH")
 _TIMESTAMP = Struct("!III")
 _NOP_NOP_TS = 0x0101080A
 
@@ -125,21 +127,22 @@ class Stack:
         size = len(frame) - START
         version = frame[START] if size > 0 else 0
         if version == 0x45 and size >= 40 and frame[19] == TCP:
-            fields = _V4_TCP.unpack_from(frame, START)
-            (_, _, total, _, fragment, _, _, _, _, _) = fields[:10]
+            total, fragment, raw_seq, raw_ack, offset_flags, window, urgent = _V4_TCP.unpack_from(
+                frame, START
+            )
             if fragment & 0x3FFF or not 40 <= total <= size:
                 return self._input_ip(frame, now)
             if int.from_bytes(frame[START:30], "big") % 65535:
                 raise MalformedPacket("ipv4-checksum")
             at, key = 30, frame[22:34]
-            raw_seq, raw_ack, offset_flags, window, _, urgent = fields[12:]
         elif version >> 4 == 6 and size >= 60 and frame[16] == TCP:
-            fields6 = _V6_TCP.unpack_from(frame, START)
-            total = fields6[1] + 40
+            total, raw_seq, raw_ack, offset_flags, window, urgent = _V6_TCP.unpack_from(
+                frame, START
+            )
+            total += 40
             if total > size or total < 60:
                 return self._input_ip(frame, now)
             at, key = 50, frame[18:54]
-            raw_seq, raw_ack, offset_flags, window, _, urgent = fields6[8:]
         else:
             return self._input_ip(frame, now)
         found = self._table.get(key)
@@ -620,6 +623,9 @@ class Stack:
         while to let input in; `next_deadline` then says "now".
         """
         output = self._output
+        if not self._dirty and not output.queue:
+            self.acks_held = False
+            return True
         if not output.begin(write, now):
             output.end()
             return False

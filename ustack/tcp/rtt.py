@@ -5,60 +5,57 @@ class RttEstimator:
     """SRTT, RTTVAR and RTO, all in µs. `srtt` is 0 before the first sample."""
 
     __slots__ = (
-        "_initial_us",
         "_max_us",
         "_min_us",
         "backoff",
+        "base",
         "latest",
         "min_rtt",
+        "rto",
         "rttvar",
         "srtt",
     )
 
     def __init__(self, initial_us: int, min_us: int, max_us: int) -> None:
-        self._initial_us = initial_us
         self._min_us = min_us
         self._max_us = max_us
         self.srtt = 0
         self.rttvar = 0
         self.latest = 0
         self.min_rtt = 0
-        self.backoff = 0
+        self.base = initial_us  # RTO without back-off
+        self.backoff = 0  # doublings in force
+        self.rto = initial_us  # RTO in force
 
-    def sample(self, rtt_us: int) -> None:
-        """Take one measurement from a segment that was not retransmitted (Karn), §2.2 and §2.3."""
+    def sample(self, rtt_us: int) -> None:  # hot
+        """Take one measurement from a segment that was not retransmitted (Karn), §2.2 and §2.3.
+
+        Linux: the floor of the RTO applies to the variance term and not to the sum, so that a
+        delayed ACK on a path with a steady RTT never times out; §2.4 puts 1 s under the sum.
+        """
         rtt = rtt_us if rtt_us > 0 else 1
         self.latest = rtt
         self.backoff = 0  # only a valid sample ends the back-off (§5, Karn)
-        if not self.srtt:
-            self.srtt = self.min_rtt = rtt
+        srtt = self.srtt
+        if not srtt:
+            self.srtt = srtt = self.min_rtt = rtt
             self.rttvar = rtt >> 1
-            return
-        if rtt < self.min_rtt:
-            self.min_rtt = rtt
-        error = rtt - self.srtt
-        self.rttvar += ((error if error >= 0 else -error) - self.rttvar) >> 2  # beta = 1/4
-        self.srtt += error >> 3  # alpha = 1/8
-        if self.srtt < 1:
-            self.srtt = 1
-
-    def base_rto(self) -> int:
-        """RTO without back-off.
-
-        Linux: the floor applies to the variance term, not to the sum, so that a delayed ACK on
-        a path with a steady RTT never times out; §2.4 puts 1 s under the sum.
-        """
-        if not self.srtt:
-            return self._initial_us
+        else:
+            if rtt < self.min_rtt:
+                self.min_rtt = rtt
+            error = rtt - srtt
+            self.rttvar += ((error if error >= 0 else -error) - self.rttvar) >> 2  # beta = 1/4
+            self.srtt = srtt = srtt + (error >> 3) or 1  # alpha = 1/8
         variance = 4 * self.rttvar
-        return min(self.srtt + max(variance, self._min_us), self._max_us)
-
-    def rto(self) -> int:
-        """RTO in force: doubled once for each expiry since the last new ACK (§5.5)."""
-        if not self.backoff:
-            return self.base_rto()
-        return min(self.base_rto() << min(self.backoff, 32), self._max_us)
+        rto = srtt + max(variance, self._min_us)
+        self.base = self.rto = min(rto, self._max_us)
 
     def back_off(self) -> None:
-        """The timer expired (§5.5)."""
+        """The timer expired: the RTO doubles, up to its ceiling (§5.5)."""
         self.backoff += 1
+        self.rto = min(self.base << min(self.backoff, 32), self._max_us)
+
+    def reset_backoff(self) -> None:
+        """The back-off ends without a sample: the peer was there all the time."""
+        self.backoff = 0
+        self.rto = self.base

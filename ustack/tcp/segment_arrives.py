@@ -254,7 +254,7 @@ def _established(tcb: Tcb, seg: Segment, now: int) -> None:
     if not tcb.retransmits and tcb.timers.rto is not NEVER:
         tcb.rtt.sample(now - tcb.last_data_sent_at)
     tcb.retransmits = 0
-    tcb.rtt.backoff = 0
+    tcb.rtt.reset_backoff()
     tcb.stalled_since = NEVER
     tcb.timers.rto = tcb.timers.user = NEVER
     snd.una = snd.iss + 1
@@ -292,7 +292,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         tcb.counters.bytes_acked += acked
         tcb.retransmits = 0
         # RFC 6298 §5.2 and §5.3
-        tcb.timers.rto = now + tcb.rtt.rto() if board.in_flight else NEVER
+        tcb.timers.rto = now + tcb.rtt.rto if board.in_flight else NEVER
         tcb.stalled_since = now if board.in_flight or len(tcb.send_buffer) else NEVER
         tcb.timers.user = NEVER
         _tell_writer(tcb)
@@ -358,12 +358,13 @@ def _tell_writer(tcb: Tcb) -> None:
 def _window_opened(tcb: Tcb, now: int) -> None:
     """The peer's window was zero. What was in flight may have been thrown away: send it again."""
     tcb.timers.persist = NEVER
-    tcb.persist_shift = tcb.rtt.backoff = 0
+    tcb.persist_shift = 0
+    tcb.rtt.reset_backoff()
     if tcb.retransmits or tcb.probes:
         tcb.retransmits = tcb.probes = 0
         tcb.scoreboard.mark_all_lost()
     if tcb.scoreboard.in_flight:
-        tcb.timers.rto = now + tcb.rtt.rto()
+        tcb.timers.rto = now + tcb.rtt.rto
 
 
 def _urgent(tcb: Tcb, seg: Segment) -> None:
@@ -413,7 +414,7 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ack_now = tcb.flush_now = True  # RFC 5681 §4.2: a duplicate ACK for each one
         return None
     if payload:
-        if receive_buffer.out_of_order:
+        if receive_buffer.held:
             receive_buffer.insert(nxt, payload)
             nxt = receive_buffer.collect(nxt)
             tcb.ack_now = True  # RFC 5681 §4.2: a gap was filled, in whole or in part

@@ -78,6 +78,10 @@ class SendBuffer:
             self._seal()
         starts, chunks = self._starts, self._chunks
         index = bisect_right(starts, start) - 1
+        chunk, offset = chunks[index], start - starts[index]
+        if offset + end - start <= len(chunk):  # the common case: all in one chunk
+            whole = end - start == len(chunk)
+            return [chunk if whole else memoryview(chunk)[offset : offset + end - start]]
         pieces: list[Buffer] = []
         while start < end:
             chunk = chunks[index]

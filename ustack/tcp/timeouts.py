@@ -87,7 +87,7 @@ def _retransmission_timeout(tcb: Tcb, now: int) -> None:
         return
     _advise(tcb)
     tcb.rtt.back_off()
-    tcb.timers.rto = now + tcb.rtt.rto()
+    tcb.timers.rto = now + tcb.rtt.rto
     if not tcb.snd.wnd:
         # The window was pulled back over what is in flight: probe it (MUST-35), and do not let
         # silence about text beyond the edge end the connection while probes are answered.

@@ -89,7 +89,7 @@ def _acceptable_seq(tcb: Tcb) -> int:  # hot
     """
     snd = tcb.snd
     edge = snd.una + snd.wnd
-    return snd.nxt if snd.nxt <= edge else edge
+    return min(snd.nxt, edge)
 
 
 def _acknowledged(tcb: Tcb) -> None:
@@ -108,39 +108,30 @@ def _window(tcb: Tcb) -> int:  # hot
     rounding has already promised more than the buffer holds, it is rounded down.
     """
     rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
-    limit = receive_buffer.limit
-    edge = rcv.nxt + limit - receive_buffer.readable
-    adv = rcv.adv
+    nxt, adv, limit = rcv.nxt, rcv.adv, receive_buffer.limit
+    edge = nxt + limit - receive_buffer.readable
     if edge - adv >= rcv.mss or edge - adv >= limit >> 1:
         adv = edge
     shift = rcv.wscale
-    field = adv - rcv.nxt
-    if shift:
-        field = (field + (1 << shift) - 1 if adv <= edge else field) >> shift
+    field = adv - nxt
+    if adv <= edge:
+        field += (1 << shift) - 1
+    field >>= shift
     if field > 0xFFFF:
         field = 0xFFFF
-    rcv.adv = max(rcv.nxt + (field << shift), rcv.nxt)
+    rcv.adv = nxt + (field << shift)
     return field
 
 
 def _options(tcb: Tcb, now: int) -> bytes:
     """Timestamps, and SACK blocks while there is something to report."""
     receive_buffer = tcb.receive_buffer
-    if tcb.sack_on and (receive_buffer.out_of_order or receive_buffer.duplicate is not None):
+    if tcb.sack_on and (receive_buffer.held or receive_buffer.duplicate is not None):
         return encode_options(
             tsval=timestamp(tcb, now) if tcb.ts_on else None,
             tsecr=tcb.ts_recent,
             sack=tuple((a & MASK32, b & MASK32) for a, b in receive_buffer.sack_blocks()),
         )
-    if tcb.ts_on:
-        return TIMESTAMP_LAYOUT.pack(
-            NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent
-        )
-    return b""
-
-
-def _text_options(tcb: Tcb, now: int) -> bytes:
-    """Options of a segment with text: no SACK blocks, so that its size never depends on them."""
     if tcb.ts_on:
         return TIMESTAMP_LAYOUT.pack(
             NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent
@@ -161,7 +152,7 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
     tcb.syn_due = False
     tcb.snd.nxt = tcb.snd.max = tcb.snd.iss + 1
     tcb.last_data_sent_at = now
-    tcb.timers.rto = now + tcb.rtt.rto()
+    tcb.timers.rto = now + tcb.rtt.rto
     return True
 
 
@@ -178,8 +169,8 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     assert tcb.congestion is not None
     snd, board, recovery = tcb.snd, tcb.scoreboard, tcb.recovery
     tcb.cwnd_limited = False
-    if not board.in_flight and now - tcb.last_data_sent_at > tcb.rtt.rto():
-        tcb.congestion.on_idle(now - tcb.last_data_sent_at, tcb.rtt.rto())
+    if not board.in_flight and now - tcb.last_data_sent_at > tcb.rtt.rto:
+        tcb.congestion.on_idle(now - tcb.last_data_sent_at, tcb.rtt.rto)
     budget = QUANTUM
     while board.lost > board.resent:
         size = _resend(tcb, now, emit)
@@ -194,31 +185,25 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         _arm(tcb, now)
         return True  # after a timeout, what was lost goes first
     buffer = tcb.send_buffer
-    window = recovery.window(tcb.congestion)
+    mss = snd.mss
+    quota = recovery.window(tcb.congestion) - board.pipe()
     while True:
         seq = snd.nxt
-        size = _new_text_size(tcb, window - board.pipe())
-        fin = (
-            tcb.fin_queued
-            and seq + size == buffer.end
-            and (snd.fin is None or seq <= snd.fin)
-            and seq + size < snd.una + snd.wnd
-        )
+        size = _new_text_size(tcb, quota)
+        end = seq + size
+        fin = tcb.fin_queued and end == buffer.end and _fin_fits(tcb, end)
         if not size and not fin:
             break
-        end = seq + size
         # MUST-61. Linux: also at the end of each write, and on what is cut into several segments
-        flags = ACK | PSH if buffer.push_at(end) or size > snd.mss else ACK
+        flags = ACK | PSH if buffer.push_at(end) or size > mss else ACK
         if fin:
-            flags |= FIN
-            if not size:
-                flags &= ~PSH
+            flags = flags | FIN if size else ACK | FIN
         if not _send_segment(tcb, seq, end, flags, now, emit, ""):
             return False
         if fin:
             snd.fin = end
             end += 1
-        if size % snd.mss:
+        if size % mss:
             snd.small_end = end
         snd.nxt = end
         if end > snd.max:
@@ -226,12 +211,19 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         board.sent(seq, end, now)
         recovery.sent(size)
         if tcb.timers.rto == NEVER:
-            tcb.timers.rto = now + tcb.rtt.rto()  # RFC 6298 §5.1
+            tcb.timers.rto = now + tcb.rtt.rto  # RFC 6298 §5.1
+        quota -= size
         budget -= size
         if budget <= 0:
             return False
     _arm(tcb, now)
     return True
+
+
+def _fin_fits(tcb: Tcb, end: int) -> bool:
+    """Our FIN has not been sent yet, and its octet lies inside the window."""
+    snd = tcb.snd
+    return (snd.fin is None or snd.nxt <= snd.fin) and end < snd.una + snd.wnd
 
 
 def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
@@ -291,14 +283,18 @@ def _send_segment(
             urgent = min(up - start, 0xFFFF)  # MUST-62
         elif tcb.snd.una >= up:
             tcb.snd.up = None
+    if tcb.ts_on:
+        options = TIMESTAMP_LAYOUT.pack(
+            NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent
+        )
+    else:
+        options = b""  # never SACK blocks, so that the size of a segment does not depend on them
     payload = tcb.send_buffer.views(start, end) if end > start else ()
-    if not emit(
-        tcb, start, flags, _window(tcb), _text_options(tcb, now), payload, end - start, urgent, note
-    ):
+    if not emit(tcb, start, flags, _window(tcb), options, payload, end - start, urgent, note):
         return False
-    if tcb.ack_owed and tcb.quick_acks:
+    if tcb.ack_owed:
         tcb.quick_acks = 0  # the user answers at once, so ACKs ride on its data (Linux pingpong)
-    if not tcb.receive_buffer.out_of_order:
+    if not tcb.receive_buffer.held:
         _acknowledged(tcb)
     tcb.last_data_sent_at = now
     if tcb.stalled_since == NEVER:
@@ -341,7 +337,7 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
         return -1
     board.resend(start, end, now)
     if recovery.force or tcb.timers.rto == NEVER:
-        tcb.timers.rto = now + tcb.rtt.rto()
+        tcb.timers.rto = now + tcb.rtt.rto
     recovery.sent(end - start)
     return end - start
 
@@ -413,5 +409,5 @@ def _arm(tcb: Tcb, now: int) -> None:
         if snd.wnd:
             timers.persist = now + config.sws_override_us
         else:
-            interval = max(tcb.rtt.base_rto(), config.persist_min_us) << min(tcb.persist_shift, 32)
+            interval = max(tcb.rtt.base, config.persist_min_us) << min(tcb.persist_shift, 32)
             timers.persist = now + min(interval, config.persist_max_us)

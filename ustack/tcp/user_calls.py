@@ -205,7 +205,7 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         state=tcb.state,
         local=tcb.local,
         remote=tcb.remote,
-        rto=tcb.rtt.rto(),
+        rto=tcb.rtt.rto,
         rtt=tcb.rtt.srtt,
         rttvar=tcb.rtt.rttvar,
         min_rtt=tcb.rtt.min_rtt,
