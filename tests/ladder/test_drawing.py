@@ -136,7 +136,7 @@ def test_every_step_of_an_ordinary_life_is_explained_once() -> None:
         "Data: seq=1 is the number of its first byte",
         "ack=1001: everything before byte 1001 has arrived",
         "The left end closes first",
-        "One direction is closed. Why four steps?",
+        "One direction is closed; the right end, now in CLOSE_WAIT",
         "Now the right end has sent everything",
         "Nobody acknowledges this last ACK",
     ]

@@ -53,11 +53,12 @@ FIRST_DATA_ACKED_SENTENCE = (
 )
 FIRST_FIN_SENTENCE = (
     "The {sender} end closes first (the active closer). Its FIN says: I have sent everything. It "
-    "takes a sequence number, so it is acknowledged and repeated like a byte of data."
+    "takes a sequence number, so it is acknowledged and repeated like a byte of data. Why does a "
+    "close take four steps? Each direction ends with a FIN and an ACK of its own."
 )
 HALF_CLOSED_SENTENCE = (
-    "One direction is closed. Why four steps? Each direction ends with its own FIN and ACK, and "
-    "the {sender} end, now in CLOSE_WAIT, may go on sending for as long as it likes."
+    "One direction is closed; the {sender} end, now in CLOSE_WAIT, may go on sending for as long as "
+    "it likes."
 )
 SECOND_FIN_SENTENCE = "Now the {sender} end has sent everything, too."
 MERGED_FIN_SENTENCE = (
