@@ -47,8 +47,8 @@ from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.segment import Segment
 from ustack.tcp.segment_arrives import queue_syn_text, segment_arrives
 from ustack.tcp.seq import MASK32, unwrap
-from ustack.tcp.state import SYN_RECEIVED, TIME_WAIT, set_state
-from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, Endpoint, Tcb, finish, retire
+from ustack.tcp.state import ESTABLISHED, SYN_RECEIVED, TIME_WAIT, set_state
+from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb, finish, retire
 from ustack.tcp.timeouts import deadline, timeout
 from ustack.tcp.transmit import transmit
 from ustack.tcp.user_calls import TcpInfo
@@ -639,7 +639,9 @@ class Stack:
                 if budget <= 0 or full:
                     self._dirty = batch[index:] + self._dirty
                     break
-                if transmit(tcb, now, emit, again):
+                if again and tcb.events & READABLE and _only_acks(tcb):
+                    held.append(tcb)
+                elif transmit(tcb, now, emit, again):
                     if again and tcb.ack_soon:
                         held.append(tcb)
                     else:
@@ -918,6 +920,16 @@ class Stack:
     def pending_timers(self) -> int:
         """Entries in the timer wheel."""
         return len(self._wheel)
+
+
+def _only_acks(tcb: Tcb) -> bool:
+    """All that `tcb` could send now is an ACK that is not urgent."""
+    return (
+        tcb.send_buffer.end == tcb.snd.una
+        and tcb.state is ESTABLISHED
+        and tcb.listener is None
+        and not (tcb.ack_now or tcb.probe_due)
+    )
 
 
 def _packed(address: str) -> bytes:
