@@ -57,8 +57,8 @@ FIRST_FIN_SENTENCE = (
     "close take four steps? Each direction ends with a FIN and an ACK of its own."
 )
 HALF_CLOSED_SENTENCE = (
-    "One direction is closed; the {sender} end, now in CLOSE_WAIT, may go on sending for as long as "
-    "it likes."
+    "One direction is closed; the {sender} end, now in CLOSE_WAIT, may go on sending for as long "
+    "as it likes."
 )
 SECOND_FIN_SENTENCE = "Now the {sender} end has sent everything, too."
 MERGED_FIN_SENTENCE = (
