@@ -24,9 +24,9 @@ async def test_listeners_are_shown_with_their_backlog() -> None:
         await far.start_server(echo, port=PORT, backlog=5)
         await far.start_server(echo, FAR6, 80)
         rows = sorted(snapshot(far)["sockets"], key=lambda row: row["send_queue"])
-        assert [(row["state"], row["local"], row["send_queue"]) for row in rows] == [
-            ("LISTEN", ["", PORT], 5),
-            ("LISTEN", [FAR6, 80], 128),
+        assert [(row["state"], tuple(row["local"]), row["send_queue"]) for row in rows] == [
+            ("LISTEN", ("", PORT), 5),
+            ("LISTEN", (FAR6, 80), 128),
         ]
 
 
@@ -41,7 +41,7 @@ async def test_a_connection_is_shown_with_its_queues_and_numbers() -> None:
         (row,) = snapshot(near)["sockets"]
         assert row["state"] == "ESTABLISHED"
         assert row["local"][0] == NEAR
-        assert row["remote"] == [FAR, PORT]
+        assert tuple(row["remote"]) == (FAR, PORT)
         assert row["send_queue"] > 1_000_000
         assert row["timer"] is not None
         assert row["timer"][0] == "persist"
@@ -64,7 +64,7 @@ async def test_a_time_wait_is_shown_with_the_time_that_is_left() -> None:
         (row,) = snapshot(near)["sockets"]
         assert row["state"] == "TIME_WAIT"
         assert row["local"][0] == NEAR6
-        assert row["remote"] == [FAR6, PORT]
+        assert tuple(row["remote"]) == (FAR6, PORT)
         assert row["timer"] is not None
         name, left, _ = row["timer"]
         assert name == "timewait"
