@@ -330,7 +330,7 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
         return 0
     text_end = min(end, buffer.end)
     flags = ACK | FIN if end > text_end else ACK
-    if text_end == buffer.end:
+    if start < text_end == buffer.end:
         flags |= PSH
     note = RESEND_NOTES[recovery.phase]
     if not _send_segment(tcb, start, text_end, flags, now, emit, note):
