@@ -62,6 +62,7 @@ TCP = 6
 UDP = 17
 START = virtio.HEADER_LEN  # where the IP header begins in a frame
 CHECKSUM_KNOWN = virtio.NEEDS_CSUM | virtio.DATA_VALID
+MIN_HALF_OPEN = 256  # handshakes a listener may have under way, whatever its backlog
 FLUSH_BUDGET = 32  # turns of connections in one flush; then input has its turn
 
 # IPv4 without options or IPv6, then TCP: total or payload length, (v4: fragment,) SEQ, ACK,
@@ -491,7 +492,7 @@ class Stack:
             return
         if flags & FIN:
             raise MalformedPacket("syn-fin")  # Linux: drops it; no honest host sends it
-        if listener.full() or listener.half_open > max(listener.backlog, 1):
+        if listener.full() or listener.half_open >= max(listener.backlog, MIN_HALF_OPEN):
             raise MalformedPacket("listen-overflow")
         if self._half_open >= self.config.max_half_open:
             raise MalformedPacket("half-open-full")

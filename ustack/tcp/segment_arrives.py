@@ -177,6 +177,7 @@ def _syn_in_syn_received(tcb: Tcb, seg: Segment) -> bool:
     seg.flags &= ~SYN
     seg.seq += 1
     seg.len -= 1
+    seg.wnd >>= tcb.snd.wscale  # the window of a SYN is never scaled (RFC 7323 §2.2)
     tcb.ack_now = True
     return True
 
@@ -293,8 +294,10 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         tcb.retransmits = 0
         # RFC 6298 §5.2 and §5.3
         tcb.timers.rto = now + tcb.rtt.rto if board.in_flight else NEVER
-        tcb.stalled_since = now if board.in_flight or len(tcb.send_buffer) else NEVER
-        tcb.timers.user = NEVER
+        waiting = board.in_flight or len(tcb.send_buffer)
+        tcb.stalled_since = now if waiting else NEVER
+        user_timeout = tcb.config.user_timeout_us
+        tcb.timers.user = now + user_timeout if waiting and user_timeout is not None else NEVER
         _tell_writer(tcb)
     elif acked == 0 and flight and not seg.len and window == snd.wnd:
         duplicate = True  # RFC 5681 §2
