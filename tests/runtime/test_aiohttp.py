@@ -2,6 +2,9 @@
 
 import asyncio
 import io
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ from aiohttp import web
 from tests.runtime.virtual import FAR, FAR6, in_virtual_time, two_networks
 from ustack.runtime.aiohttp import UStackConnector
 from ustack.runtime.network import Network
+from ustack.runtime.streams import Writer
 
 LARGE = bytes(range(256)) * 8000
 
@@ -170,3 +174,67 @@ async def test_a_connect_timeout_is_aiohttps_error() -> None:
                     "http://10.0.0.99/", timeout=aiohttp.ClientTimeout(sock_connect=3)
                 )
         assert near.stack.connections() == []
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate of FAR, with its key, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is missing: apt-get install openssl")
+    path = tmp_path / "far.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", f"/CN={FAR}", "-addext"]
+    command += [f"subjectAltName=IP:{FAR}", "-keyout", str(path), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+@asynccontextmanager
+async def served_over_tls(
+    near: Network, far: Network, certificate: Path, trusted: Path | None
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """The application on port 443 of `far` by `loop.start_tls`, and a session on `near`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    client_context = ssl.create_default_context(cafile=trusted)
+    runner = web.AppRunner(application(), shutdown_timeout=1)
+    await runner.setup()
+    loop = asyncio.get_running_loop()
+
+    async def upgrade(_: asyncio.StreamReader, writer: Writer) -> None:
+        assert runner.server is not None
+        protocol = runner.server()
+        try:
+            transport = await loop.start_tls(writer.transport, protocol, context, server_side=True)
+        except OSError:
+            return  # the client did not like the certificate
+        assert transport is not None
+        protocol.connection_made(transport)
+
+    server = await far.start_server(upgrade, port=443)
+    connector = UStackConnector(near, ssl=client_context)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield session
+    server.close()
+    await runner.cleanup()
+
+
+@in_virtual_time
+async def test_https_works_over_a_transport_of_ours(certificate: Path) -> None:
+    async with (
+        two_networks() as (near, far),
+        served_over_tls(near, far, certificate, certificate) as session,
+        session.post(f"https://{FAR}/echo", data=io.BytesIO(LARGE)) as response,
+    ):
+        assert await response.read() == LARGE
+
+
+@in_virtual_time
+async def test_a_certificate_that_is_not_trusted_is_aiohttps_error(certificate: Path) -> None:
+    async with (
+        two_networks() as (near, far),
+        served_over_tls(near, far, certificate, None) as session,
+    ):
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(f"https://{FAR}/")

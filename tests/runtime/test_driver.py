@@ -20,6 +20,7 @@ from tests.runtime.virtual import (
 from ustack.device.base import Device
 from ustack.device.link import Link, LinkConfig
 from ustack.runtime.driver import READ_BUDGET, User
+from ustack.tcp.tcb import READABLE
 from ustack.wire import Buffer
 
 PORT = 7000
@@ -325,16 +326,25 @@ class Stubborn(User):
 @in_virtual_time
 async def test_an_exception_of_one_user_does_not_reach_the_next() -> None:
     loop = running_loop()
-    async with two_networks() as (near, _):
-        first, second = Stubborn(), Stubborn()
-        near.driver.post(first, 1)
-        near.driver.post(second, 1)
+    async with two_networks() as (near, far):
+        await far.start_server(echo, port=PORT)
+        writers = [(await near.open_connection(FAR, PORT))[1] for _ in range(2)]
+        await asyncio.sleep(0.1)
+        owners = [tcb.user for tcb in near.stack.connections()]
+        stubborn = [Stubborn(), Stubborn()]
+        for tcb, user in zip(near.stack.connections(), stubborn, strict=True):
+            tcb.user = user
+            near.driver.post(tcb, READABLE)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert (first.notified, second.notified) == (1, 1)
+        assert [user.notified for user in stubborn] == [1, 1]
         assert near.driver.callback_errors == 2
         assert len(loop.problems) == 2
         loop.problems.clear()
+        for tcb, owner in zip(near.stack.connections(), owners, strict=True):
+            tcb.user = owner
+        for writer in writers:
+            writer.close()
 
 
 @in_virtual_time

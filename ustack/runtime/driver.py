@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 
 from ustack.device.base import Device
+from ustack.stack.listener import Listener
 from ustack.stack.stack import Stack
+from ustack.tcp.tcb import Tcb
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class Driver:
     """Moves frames and time between a `Device`, a `Stack` and the event loop.
 
     Everything runs in the thread of the loop. The driver owns the device from `start` on and
-    closes it. Whoever calls the stack passes `now()` and calls `request_turn()` after it.
+    closes it. Whoever makes a user call to the stack passes it the time that `user_call` gives.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Driver:
         self._turn_pending = False
         self._read_pending = False
         self._device_full = False
-        self._posted: list[tuple[User, int]] = []
+        self._posted: list[tuple[Tcb | Listener, int]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._idle: asyncio.Future[None] | None = None  # close() waits for the last connection
@@ -86,18 +88,25 @@ class Driver:
         self._frames_wait()
 
     def now(self) -> int:
-        """The time to pass to the stack: one reading for all calls within a turn."""
+        """The time for a question to the stack: one reading for all of a turn."""
         return self._now if self._in_turn else self._clock()
 
+    def user_call(self) -> int:  # hot
+        """The time for a user call. A turn follows it, one for all calls of this iteration."""
+        if self._in_turn:
+            return self._now
+        self.request_turn()
+        return self._clock()
+
     def request_turn(self) -> None:
-        """A turn follows soon: one for all user calls of this iteration of the loop."""
+        """A turn follows soon."""
         if not (self._in_turn or self._turn_pending or self.closed):
             self._turn_pending = True
             self.loop.call_soon(self._requested)
 
-    def post(self, user: User, events: int) -> None:
-        """`user` is notified in the next round, as if the stack had reported `events`."""
-        self._posted.append((user, events))
+    def post(self, tcb: Tcb, events: int) -> None:
+        """Its user is notified in the next round, as if the stack had reported `events`."""
+        self._posted.append((tcb, events))
         self.request_turn()
 
     def add_user(self, user: User) -> None:
@@ -197,16 +206,18 @@ class Driver:
                 if not self._device_full and not stack.flush(now, write, again=again):
                     self._wait_until_writable()
                 events = stack.take_events()
-                if not events and not self._posted:
+                if self._posted:
+                    events += self._posted
+                    self._posted = []
+                if not events:
                     break
                 for subject, flags in events:
                     user = subject.user
                     if isinstance(user, User):
-                        self._notify(user, flags)
-                if self._posted:
-                    posted, self._posted = self._posted, []
-                    for user, flags in posted:
-                        self._notify(user, flags)
+                        try:
+                            user.notify(flags)
+                        except Exception as error:  # noqa: BLE001 (the others go on)
+                            self.report("exception in a callback", error, user)
             else:
                 self._in_turn = False
                 self.request_turn()
@@ -218,12 +229,6 @@ class Driver:
             self._arm(now)
         if self._idle is not None:
             self._check_idle()
-
-    def _notify(self, user: User, events: int) -> None:  # hot
-        try:
-            user.notify(events)
-        except Exception as error:  # noqa: BLE001 (one bad callback must not stop the others)
-            self.report("exception in a callback", error, user)
 
     def _arm(self, now: int) -> None:  # hot
         """The timer fires at the first deadline or before it.

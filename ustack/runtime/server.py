@@ -89,7 +89,7 @@ class TcpServer(asyncio.AbstractServer, User):
             for address in self._addresses:
                 listener = driver.stack.listen(
                     port,
-                    driver.now(),
+                    driver.user_call(),
                     address=address,
                     backlog=self._backlog,
                     config=self._config,
@@ -163,7 +163,7 @@ class TcpServer(asyncio.AbstractServer, User):
                     protocol = self._protocol_factory()
                 except Exception as error:  # noqa: BLE001 (the user's code)
                     self._driver.report("protocol factory failed", error, self)
-                    stack.abort(tcb, self._driver.now())
+                    stack.abort(tcb, self._driver.user_call())
                     continue
                 transport = TcpTransport(self._driver, tcb, protocol, self)
                 self._connections.add(transport)
@@ -178,9 +178,8 @@ class TcpServer(asyncio.AbstractServer, User):
         driver = self._driver
         for listener in self._listeners:
             listener.user = None
-            driver.stack.close_listener(listener, driver.now())
+            driver.stack.close_listener(listener, driver.user_call())
         self._listeners.clear()
-        driver.request_turn()
 
     def _check_closed(self) -> None:
         if self._closed and not self._connections:

@@ -108,7 +108,7 @@ class TcpTransport(_FlowControlMixin, User):
         except Exception as error:  # noqa: BLE001 (the user's code)
             self._fatal_error(error, "protocol.connection_made() failed")
             return
-        self._driver.post(self, READABLE | CLOSED_EVENT if self._tcb.closed else READABLE)
+        self._driver.post(self._tcb, READABLE | CLOSED_EVENT if self._tcb.closed else READABLE)
 
     def __repr__(self) -> str:
         tcb = self._tcb
@@ -133,7 +133,7 @@ class TcpTransport(_FlowControlMixin, User):
                 self._deliver_into(self._buffered)
             else:
                 data_received = self._protocol.data_received
-                receive, now = self._stack.receive, self._driver.now()
+                receive, now = self._stack.receive, self._driver.user_call()
                 while buffer.readable and not (self._read_paused or self._closing):
                     # `bytes` of bytes is the same object; of a view of a frame, the one copy.
                     data_received(bytes(receive(tcb, READ_SIZE, now)))
@@ -144,7 +144,7 @@ class TcpTransport(_FlowControlMixin, User):
             self._deliver_eof()
 
     def _deliver_into(self, protocol: asyncio.BufferedProtocol) -> None:  # hot
-        tcb, now = self._tcb, self._driver.now()
+        tcb, now = self._tcb, self._driver.user_call()
         buffer = tcb.receive_buffer
         while buffer.readable and not (self._read_paused or self._closing):
             space = memoryview(protocol.get_buffer(-1))
@@ -174,7 +174,7 @@ class TcpTransport(_FlowControlMixin, User):
         try:
             while queue:
                 data = queue[0]
-                taken = self._stack.send(self._tcb, data, self._driver.now())
+                taken = self._stack.send(self._tcb, data, self._driver.user_call())
                 self._queued -= taken
                 if taken < len(data):
                     queue[0] = memoryview(data)[taken:]
@@ -192,10 +192,9 @@ class TcpTransport(_FlowControlMixin, User):
     def _end_sending(self) -> None:
         """What close() or write_eof() asked for, now that the stack has every byte."""
         if self._closing:
-            self._stack.close(self._tcb, self._driver.now())
+            self._stack.close(self._tcb, self._driver.user_call())
         elif self._eof_written:
-            self._stack.shutdown(self._tcb, self._driver.now())
-        self._driver.request_turn()
+            self._stack.shutdown(self._tcb, self._driver.user_call())
 
     def _ended(self, events: int) -> None:
         """Our FIN is acknowledged, or the connection is over."""
@@ -223,12 +222,10 @@ class TcpTransport(_FlowControlMixin, User):
         if queue is None:
             if not size:
                 return
-            driver = self._driver
             try:
-                taken = self._stack.send(self._tcb, data, driver.now())
+                taken = self._stack.send(self._tcb, data, self._driver.user_call())
             except UStackError:
                 return  # the connection is over: CLOSED_EVENT follows
-            driver.request_turn()
             if taken == size:
                 return
             queue = self._queue = deque()
@@ -287,7 +284,7 @@ class TcpTransport(_FlowControlMixin, User):
         """Delivery goes on in the next round, never from inside this call."""
         if self._read_paused:
             self._read_paused = False
-            self._driver.post(self, READABLE)
+            self._driver.post(self._tcb, READABLE)
 
     # asyncio.BaseTransport
 
@@ -354,8 +351,7 @@ class TcpTransport(_FlowControlMixin, User):
         """The connection is reset. asyncio's SSL protocol calls this too."""
         if self._lost:
             return
-        self._stack.abort(self._tcb, self._driver.now())
-        self._driver.request_turn()
+        self._stack.abort(self._tcb, self._driver.user_call())
         self._lose(error)
         self.error = error or ConnectionAborted()
 
@@ -433,7 +429,7 @@ async def create_connection(
     tcb = stack.connect(
         normal_address(host),
         port,
-        driver.now(),
+        driver.user_call(),
         local_address=normal_address(local_host) if local_host else None,
         local_port=local_port,
         config=config,
@@ -441,14 +437,12 @@ async def create_connection(
     opening = _Opening(driver, tcb)
     tcb.user = opening
     driver.add_user(opening)
-    driver.request_turn()
     try:
         await opening.connected
         protocol = protocol_factory()
     except BaseException:
         tcb.user = None
-        stack.abort(tcb, driver.now())
-        driver.request_turn()
+        stack.abort(tcb, driver.user_call())
         raise
     finally:
         driver.remove_user(opening)
