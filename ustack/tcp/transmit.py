@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Protocol
 
-from ustack.tcp.handshake import syn_options, timestamp
+from ustack.tcp.handshake import TIMESTAMP_OPTION, syn_options, timestamp
 from ustack.tcp.recovery import FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
@@ -19,6 +19,8 @@ from ustack.wire.tcp_options import encode_options
 
 TIMESTAMP_LAYOUT = Struct("!III")
 NOP_NOP_TS = 0x0101080A  # RFC 7323 appendix A
+SACK_HEADER = 4  # bytes: NOP, NOP, kind, length (RFC 2018 §3)
+SACK_BLOCK = 8  # bytes
 RESEND_NOTES = {FAST: "fast retransmit", LOSS: "retransmission after RTO", OPEN: "retransmission"}
 QUANTUM = 2 * 65536  # bytes one connection may send before the others have their turn
 
@@ -51,7 +53,9 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     """
     state = tcb.state
     if state is SYN_SENT or state is SYN_RECEIVED:
-        return not tcb.syn_due or _send_syn(tcb, now, emit)
+        if tcb.syn_due:
+            return _send_syn(tcb, now, emit)
+        return state is SYN_SENT or not tcb.ack_now or _send_early_ack(tcb, now, emit)
     if state is CLOSED:
         return not tcb.reset_due or _send_reset(tcb, emit)
 
@@ -127,10 +131,14 @@ def _options(tcb: Tcb, now: int) -> bytes:
     """Timestamps, and SACK blocks while there is something to report."""
     receive_buffer = tcb.receive_buffer
     if tcb.sack_on and (receive_buffer.held or receive_buffer.duplicate is not None):
+        blocks = receive_buffer.sack_blocks()
+        room = tcb.path_mtu_payload - SACK_HEADER - (TIMESTAMP_OPTION if tcb.ts_on else 0)
+        if room < len(blocks) * SACK_BLOCK:  # a path MTU near 68 bytes
+            del blocks[max(room // SACK_BLOCK, 0) :]
         return encode_options(
             tsval=timestamp(tcb, now) if tcb.ts_on else None,
             tsecr=tcb.ts_recent,
-            sack=tuple((a & MASK32, b & MASK32) for a, b in receive_buffer.sack_blocks()),
+            sack=tuple((a & MASK32, b & MASK32) for a, b in blocks),
         )
     if tcb.ts_on:
         return TIMESTAMP_LAYOUT.pack(
@@ -153,6 +161,16 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
     tcb.snd.nxt = tcb.snd.max = tcb.snd.iss + 1
     tcb.last_data_sent_at = now
     tcb.timers.rto = now + tcb.rtt.rto
+    return True
+
+
+def _send_early_ack(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """Answer what was not acceptable in SYN-RECEIVED (RFC 9293 §3.10.7.4, first)."""
+    note = tcb.probe_due
+    if not emit(tcb, tcb.snd.nxt, ACK, _window(tcb), _options(tcb, now), (), 0, 0, note):
+        return False
+    tcb.probe_due = ""
+    _acknowledged(tcb)
     return True
 
 
