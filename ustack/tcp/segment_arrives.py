@@ -317,8 +317,12 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
             slow_start = congestion.cwnd < congestion.ssthresh
             in_use = tcb.cwnd_limited or (slow_start and congestion.cwnd < 2 * flight)
             congestion.on_ack(acked, board.in_flight, tcb.rtt.latest, not in_use, now)
-    # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4)
-    if acked >= 0 and (snd.wl1 < seg.seq or (snd.wl1 == seg.seq and snd.wl2 <= ack)):
+    # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
+    # acknowledges more was sent later, even if its text is older (a retransmission). The window
+    # must come along with SND.UNA, or the right edge would move without the peer's word.
+    if acked > 0 or (
+        acked == 0 and (snd.wl1 < seg.seq or (snd.wl1 == seg.seq and snd.wl2 <= ack))
+    ):
         if not snd.wnd and window:
             _window_opened(tcb, now)
         snd.wnd = window

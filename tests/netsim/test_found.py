@@ -1,0 +1,22 @@
+"""Faults that the simulation found, each played again by hand in a few segments."""
+
+import pytest
+
+from tests.stack.host import MSS, OURS, THEIRS, Host, Peer, both_versions, ip_frame
+from ustack.config import TcpConfig
+from ustack.wire import icmp, ipv6
+from ustack.wire.tcp_options import encode_options
+from ustack.wire.virtio import HEADER_LEN
+
+
+def test_a_retransmission_that_acknowledges_more_brings_its_window_along() -> None:
+    """Else SND.UNA would move with the old window, and the right edge without the peer's word."""
+    host = Host()
+    peer = Peer(host)
+    tcb = peer.establish(win=3000)
+    host.send(tcb, bytes(10_000))
+    peer.heard()
+    peer.send(".", 101, 1, win=3000)  # SND.WL1 is 101: the text before it was lost
+    peer.send(".", 1, 1001, bytes(100), win=2000)  # sent again, later than that ACK
+    assert all(not reply.payload for reply in peer.replies())  # 3001 is still the edge
+    assert tcb.snd.wnd == 2000
