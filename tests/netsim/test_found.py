@@ -20,3 +20,15 @@ def test_a_retransmission_that_acknowledges_more_brings_its_window_along() -> No
     peer.send(".", 1, 1001, bytes(100), win=2000)  # sent again, later than that ACK
     assert all(not reply.payload for reply in peer.replies())  # 3001 is still the edge
     assert tcb.snd.wnd == 2000
+
+
+def test_the_window_of_a_syn_ack_is_not_scaled_in_a_simultaneous_open_either() -> None:
+    host = Host()
+    peer = Peer(host, port=80, our_port=5000)
+    tcb = host.stack.connect(peer.src, 80, host.now, local_port=5000)
+    host.turn()
+    peer.heard()
+    syn = encode_options(mss=MSS, wscale=7)
+    peer.send("S", 0, win=2000, options=syn)
+    peer.send("S.", 0, 1, win=2000, options=syn)
+    assert tcb.snd.wnd <= 2000
