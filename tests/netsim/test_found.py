@@ -32,3 +32,19 @@ def test_the_window_of_a_syn_ack_is_not_scaled_in_a_simultaneous_open_either() -
     peer.send("S", 0, win=2000, options=syn)
     peer.send("S.", 0, 1, win=2000, options=syn)
     assert tcb.snd.wnd <= 2000
+
+
+@both_versions
+def test_a_segment_behind_the_one_that_ended_the_connection_finds_it_closed(version: int) -> None:
+    """Both in one batch: the connection is over, but no flush has taken it out yet."""
+    host = Host(version)
+    peer = Peer(host)
+    tcb = peer.establish()
+    peer.send("F.", 1, 1)
+    host.close(tcb)
+    peer.heard()
+    peer.put(".", 2, 2)
+    peer.put(".", 2, 2)
+    host.turn()
+    assert peer.heard() == ["R 2:2(0)"]
+    assert host.is_clean()

@@ -47,7 +47,7 @@ from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.segment import Segment
 from ustack.tcp.segment_arrives import queue_syn_text, segment_arrives
 from ustack.tcp.seq import MASK32, unwrap
-from ustack.tcp.state import ESTABLISHED, SYN_RECEIVED, TIME_WAIT, set_state
+from ustack.tcp.state import CLOSED, ESTABLISHED, SYN_RECEIVED, TIME_WAIT, set_state
 from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb, finish, retire
 from ustack.tcp.timeouts import deadline, timeout
 from ustack.tcp.transmit import transmit
@@ -211,6 +211,11 @@ class Stack:
         """SEGMENT ARRIVES for a connection, and what the stack has to do about the outcome."""
         if tcb.state is SYN_RECEIVED and self._cannot_accept(tcb, seg):
             self.counters["listen-overflow"] += 1
+            return
+        if tcb.state is CLOSED:  # ended by an earlier frame of this batch, not yet taken out
+            if self._probe is not None:
+                self._probe.received(frame, "", now)
+            self._refuse(tcb.flow, seg, False, now)
             return
         unsent_note = tcb.note
         tcb.note = ""
