@@ -48,3 +48,19 @@ def test_a_segment_behind_the_one_that_ended_the_connection_finds_it_closed(vers
     host.turn()
     assert peer.heard() == ["R 2:2(0)"]
     assert host.is_clean()
+
+
+def test_ipv6_believes_packet_too_big_even_if_ipv4_would_send_without_df() -> None:
+    """No router fragments IPv6 (RFC 8200 §4.5): there is no other way to get through."""
+    host = Host(6, TcpConfig(path_mtu_discovery=False), mtu=9000)
+    peer = Peer(host)
+    tcb = peer.establish(mss=8940)
+    host.send(tcb, bytes(5000))
+    sent = host.frames[-1]
+    peer.heard()
+    message = icmp.encode_v6(
+        sent.dst, sent.src, icmp.V6_PACKET_TOO_BIG, 0, 1280, sent.frame[HEADER_LEN:200]
+    )
+    host.input(ip_frame(THEIRS[6], OURS[6], ipv6.ICMPV6, message))
+    assert tcb.snd.mss == 1220
+    assert {reply.packet.ip_length for reply in peer.replies()} <= {1280, 60 + 5000 % 1220}

@@ -81,7 +81,7 @@ def _packet_too_big(
 
     Losing a packet for its size says nothing of congestion, so cwnd stays (RFC 1191 §6.4).
     """
-    if not tcb.config.path_mtu_discovery:
+    if version == 4 and not tcb.config.path_mtu_discovery:  # IPv6 routers do not fragment
         return "icmp-ignored", None
     current = tcb.path_mtu_payload + tcb.fixed_headers
     mtu = message.rest
