@@ -64,3 +64,18 @@ def test_ipv6_believes_packet_too_big_even_if_ipv4_would_send_without_df() -> No
     host.input(ip_frame(THEIRS[6], OURS[6], ipv6.ICMPV6, message))
     assert tcb.snd.mss == 1220
     assert {reply.packet.ip_length for reply in peer.replies()} <= {1280, 60 + 5000 % 1220}
+
+
+@pytest.mark.parametrize("timestamps", [False, True], ids=("plain", "timestamps"))
+def test_sack_blocks_fit_the_smallest_mtu(timestamps: bool) -> None:
+    """68 bytes (RFC 791 §3.2): three blocks, or one beside timestamps."""
+    host = Host(mtu=68)
+    peer = Peer(host)
+    peer.establish(sack=True, tsval=1000 if timestamps else None)
+    for gap in range(4):
+        peer.send(".", 101 + 20 * gap, 1, bytes(10))
+    peer.put(".", 201, 1, bytes(10))
+    host.turn()
+    reply = peer.reply()
+    assert reply.packet.ip_length <= 68
+    assert len(reply.options.sack) == (1 if timestamps else 3)
