@@ -469,6 +469,64 @@ async def test_a_buffered_protocol_gets_its_buffer_filled() -> None:
 
 
 @in_virtual_time
+async def test_a_buffered_protocol_without_space_loses_its_connection() -> None:
+    loop = running_loop()
+    async with two_networks() as (near, far):
+        client, server = await connected(near, far)
+        buffered = Buffered()
+        buffered.buffer = bytearray()
+        server.transport.set_protocol(buffered)
+        client.transport.write(b"x")
+        await client.lost.wait()
+        assert isinstance(client.error, ConnectionResetError)
+        assert "empty buffer" in str(loop.problems.pop()["exception"])
+
+
+@pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
+@in_virtual_time
+async def test_a_failing_flow_control_callback_does_not_reach_the_writer(method: str) -> None:
+    def fail() -> None:
+        raise ValueError(method)
+
+    loop = running_loop()
+    async with two_networks(near={"config": SMALL_BUFFERS}) as (near, far):
+        client, server = await connected(near, far)
+        setattr(client, method, fail)
+        client.transport.write(bytes(1_000_000))
+        client.transport.close()
+        await server.lost.wait()
+        assert len(server.received) == 1_000_000
+        assert [str(problem["exception"]) for problem in loop.problems] == [method]
+        loop.problems.clear()
+
+
+@in_virtual_time
+async def test_a_connection_that_broke_before_it_was_accepted_is_still_announced() -> None:
+    async with two_networks() as (near, far):
+        accepted: list[Recorder] = []
+
+        def factory() -> Recorder:
+            accepted.append(Recorder())
+            return accepted[-1]
+
+        listener = far.stack.listen(PORT, running_loop().clock())
+        client, _ = await near.create_connection(Recorder, FAR, PORT)
+        client.write(b"too late")
+        await asyncio.sleep(0.1)
+        client.abort()
+        await asyncio.sleep(0.1)
+        tcb = far.stack.accept(listener)
+        assert tcb is not None
+        transport = TcpTransport(far.driver, tcb, factory())
+        transport.start()
+        await accepted[0].lost.wait()
+        assert accepted[0].calls[0] == "made"
+        assert accepted[0].calls[-1] == "lost"
+        assert isinstance(accepted[0].error, ConnectionResetError)
+        far.stack.close_listener(listener, running_loop().clock())
+
+
+@in_virtual_time
 async def test_a_failing_protocol_loses_its_connection_and_no_other() -> None:
     class Broken(Recorder):
         def data_received(self, data: bytes) -> None:
