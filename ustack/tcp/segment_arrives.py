@@ -177,7 +177,7 @@ def _syn_in_syn_received(tcb: Tcb, seg: Segment) -> bool:
     seg.flags &= ~SYN
     seg.seq += 1
     seg.len -= 1
-    seg.wnd >>= tcb.snd.wscale  # the window of a SYN is never scaled (RFC 7323 §2.2)
+    seg.wnd >>= tcb.snd.wscale  # a SYN's window is not scaled (RFC 7323 §2.2), but will be below
     tcb.ack_now = True
     return True
 

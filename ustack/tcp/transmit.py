@@ -123,7 +123,9 @@ def _window(tcb: Tcb) -> int:  # hot
     field >>= shift
     if field > 0xFFFF:
         field = 0xFFFF
-    rcv.adv = nxt + (field << shift)
+    promised = nxt + (field << shift)
+    if promised > rcv.adv:  # rounded down or not, what was ever promised is in window
+        rcv.adv = promised  # (RFC 7323 §2.4)
     return field
 
 
