@@ -88,7 +88,10 @@ def test_many_notices_are_counted_in_the_fold() -> None:
         conversation.send(0, "A", 1, 1, length=1000)
     folds = [item for item in fold(only(conversation).rows) if isinstance(item, Fold)]
     assert [len(item.rows) for item in folds] == [51 - 3 - 8 - 2]
-    assert any("x retransmission" in line for line in drawn(only(conversation), width=120))
+    assert [line.strip() for line in drawn(only(conversation)) if "┊" in line] == [
+        "┊ … 38 segments, 38.0 kB                   ┊",
+        "┊   38 x retransmission, 38.0 ms           ┊",
+    ]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 132, 200])

@@ -93,7 +93,7 @@ class Ladder:
         items: Sequence[Row | Fold] = rows if self.full else list(fold(rows))
         for item in items:
             if isinstance(item, Fold):
-                yield page.folded(item)
+                yield from page.folded(item)
                 continue
             yield from page.packet(item)
             sentence = self.explain(item) if self.explain else None
@@ -149,18 +149,15 @@ class _Page:
 
     def packet(self, row: Row) -> Iterator[Text]:
         """The arrow with its words, then what did not fit, the notices and the comment."""
-        words = packet_words(row)
-        first = [words.pop(0)]
-        while words and len(" ".join((*first, words[0]))) <= self.space - ARROW_MIN:
-            first.append(words.pop(0))
+        first, *more = pack(packet_words(row), " ", self.space - ARROW_MIN)
         changed = (row.before[0] != row.after[0], row.before[1] != row.after[1])
         yield self.line(
-            self._arrow(" ".join(first), row.side),
+            self._arrow(first, row.side),
             row.after,
             changed=changed,
             time=format_delta(row.delta_ns),
         )
-        yield from self._below(" ".join(words), _COLORS[row.side])
+        yield from self._below(" ".join(more), _COLORS[row.side])
         yield from self._below(", ".join(row.notices), "yellow")
         yield from self._below(row.packet.comment.replace("\n", "; "), "italic")
 
@@ -185,12 +182,26 @@ class _Page:
         for part in Text(sentence, style="magenta").wrap(self.console, max(width - MARGIN - 3, 30)):
             yield Text(" " * (MARGIN + 3)) + part
 
-    def folded(self, item: Fold) -> Text:
-        dots = self.glyphs.dots
-        words = f" {dots} {fold_words(item.rows)} {dots}".replace("µ", self.glyphs.micro)
-        return self.line(
-            Text(words[: self.space], style="dim"), None, changed=(False, False), torn=True
-        )
+    def folded(self, item: Fold) -> Iterator[Text]:
+        """What was left out, as many lines as it takes, beside torn lifelines."""
+        start = f" {self.glyphs.dots} "
+        words = [word.replace("µ", self.glyphs.micro) for word in fold_words(item.rows)]
+        for line in pack(words, ", ", self.space - len(start)):
+            text = Text((start + line)[: self.space], style="dim")
+            yield self.line(text, None, changed=(False, False), torn=True)
+            start = " " * len(start)
+
+
+def pack(words: Sequence[str], separator: str, width: int) -> Iterator[str]:
+    """Yields lines of at most `width` columns, each with at least one of the words."""
+    line: list[str] = []
+    for word in words:
+        if line and len(separator.join((*line, word))) > width:
+            yield separator.join(line)
+            line = []
+        line.append(word)
+    if line:
+        yield separator.join(line)
 
 
 def fold(rows: Sequence[Row]) -> Iterator[Row | Fold]:
@@ -234,8 +245,8 @@ def _fold_or_row(hidden: list[Row]) -> Iterator[Row | Fold]:
         yield Fold(hidden)
 
 
-def fold_words(rows: Sequence[Row]) -> str:
-    """What a stretch of packets amounts to: "812 segments, 1.2 MB, 31 retransmissions"."""
+def fold_words(rows: Sequence[Row]) -> list[str]:
+    """What a stretch of packets amounts to: "812 segments", "1.20 MB", "31 x retransmission"."""
     segments = [row for row in rows if row.packet.length]
     acknowledgments = len(rows) - len(segments)
     words = []
@@ -248,8 +259,10 @@ def fold_words(rows: Sequence[Row]) -> str:
         times = sum(notice in row.notices for row in rows)
         if times:
             words.append(f"{times} x {notice}")
-    words.append(format_delta(sum(row.delta_ns for row in rows)).removeprefix("+"))
-    return ", ".join(words)
+    duration = sum(row.delta_ns for row in rows)
+    if duration:
+        words.append(format_delta(duration).removeprefix("+"))
+    return words
 
 
 def _count(number: int, noun: str) -> str:

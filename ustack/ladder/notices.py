@@ -15,9 +15,9 @@ class Notice(StrEnum):
     """What an observer notices in one packet, beyond its header."""
 
     RETRANSMISSION = "retransmission"
-    NEEDLESS_RETRANSMISSION = "retransmission of what had been acknowledged"
+    NEEDLESS_RETRANSMISSION = "needless retransmission"  # of what had been acknowledged
     PARTLY_NEW = "retransmission with new data"
-    AFTER_GAP = "a segment before this one is missing"  # late, lost, or not captured
+    AFTER_GAP = "after a gap"  # what came before is late, lost, or was not captured
     FILLS_GAP = "fills a gap"
     DUPLICATE_ACK = "duplicate ACK"
     ZERO_WINDOW = "zero window"
