@@ -108,8 +108,10 @@ def _window(tcb: Tcb) -> int:  # hot
     """The window field: RCV.WND, with silly-window avoidance (RFC 9293 §3.8.6.2.2).
 
     The right edge moves only by min(half the buffer, one MSS) or more, and never to the left. The
-    field has a granularity of 2^wscale, so the edge is rounded up (as Linux does), once: where
-    rounding has already promised more than the buffer holds, it is rounded down.
+    field has a granularity of 2^wscale. It is rounded up, as Linux does, unless that would promise
+    more than the buffer holds. Where it is rounded down, the peer sees a smaller edge than before,
+    but may have filled the larger one, so that one still counts (RFC 7323 §2.4): without this, a
+    kernel that has sent those last bytes is never heard again, for its ACKs lie beyond the edge.
     """
     rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
     nxt, adv, limit = rcv.nxt, rcv.adv, receive_buffer.limit
