@@ -37,11 +37,13 @@ from ustack.stack.time_wait import TimeWait, TimeWaitQueue, Verdict
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp import user_calls
 from ustack.tcp.handshake import (
+    NOP_NOP_TS,
     agree_options,
     clamp_receive_mss,
     initial_sequence_number,
     start_sending,
     timestamp_offset,
+    timestamps,
 )
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.segment import Segment
@@ -70,7 +72,6 @@ FLUSH_BUDGET = 32  # turns of connections in one flush; then input has its turn
 _V4_TCP = Struct("!2xH2xH16xIIHH2xH")
 _V6_TCP = Struct("!4xH38xIIHH2xH")
 _TIMESTAMP = Struct("!III")
-_NOP_NOP_TS = 0x0101080A
 
 
 class Stack:
@@ -176,9 +177,9 @@ class Stack:
         una = found.snd.una
         seg.seq = unwrap(raw_seq, rcv_nxt) if rcv_nxt else raw_seq
         seg.ack = unwrap(raw_ack, una)
-        if text - at == 32:
+        if text - at == 32 and not flags & SYN:
             layout, tsval, tsecr = _TIMESTAMP.unpack_from(frame, at + 20)
-            if layout == _NOP_NOP_TS:
+            if layout == NOP_NOP_TS:
                 seg.tsval, seg.tsecr = tsval, tsecr
             else:
                 self._options(seg, frame, at + 20, text, found)
@@ -224,7 +225,7 @@ class Stack:
             self._probe.received(frame, tcb.note, now)
         tcb.note = unsent_note
         if reset is not None:
-            self._send_reset(tcb.flow, reset.seq, reset.ack, now)
+            self._send_reset(tcb.flow, reset.seq, reset.ack, now, timestamps(tcb, now))
         if tcb.listener is not None:
             self._child_moved(tcb)
         if tcb.flush_now and not tcb.closed:
@@ -535,7 +536,9 @@ class Stack:
         elif not listening:
             self._send_reset(flow, 0, seg.seq + seg.len, now)
 
-    def _send_reset(self, flow: bytes, seq: int, ack: int | None, now: int) -> None:
+    def _send_reset(
+        self, flow: bytes, seq: int, ack: int | None, now: int, options: bytes = b""
+    ) -> None:
         """RST as RFC 9293 §3.5.2 says, within the rate limit."""
         if not self._reset_limit.allow(now):
             self.counters["resets-limited"] += 1
@@ -543,7 +546,7 @@ class Stack:
         remote, local, remote_port, local_port = split_key(flow)
         flags = RST if ack is None else RST | ACK
         self._output.segment(
-            local, remote, local_port, remote_port, seq, ack or 0, flags, 0, b"", "reset"
+            local, remote, local_port, remote_port, seq, ack or 0, flags, 0, options, "reset"
         )
 
     def _deliver_udp(
@@ -864,9 +867,11 @@ class Stack:
             ident=self._randrange(1 << 16),
         )
 
-    def send(self, tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False) -> int:
+    def send(
+        self, tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False, more: bool = False
+    ) -> int:
         """SEND; see user_calls.send."""
-        taken = user_calls.send(tcb, data, now, urgent=urgent)
+        taken = user_calls.send(tcb, data, now, urgent=urgent, more=more)
         if taken and not tcb.dirty:
             tcb.dirty = True
             self._dirty.append(tcb)

@@ -1,5 +1,7 @@
 """Round-trip time and retransmission timeout (RFC 6298)."""
 
+DISTRUSTFUL_RTO_US = 3_000_000  # RFC 6298 §5.7
+
 
 class RttEstimator:
     """SRTT, RTTVAR and RTO, all in µs. `srtt` is 0 before the first sample."""
@@ -49,6 +51,10 @@ class RttEstimator:
         variance = 4 * self.rttvar
         rto = srtt + max(variance, self._min_us)
         self.base = self.rto = min(rto, self._max_us)
+
+    def distrust_initial(self) -> None:
+        """A SYN was resent and gave no sample: the initial RTO may be too short (§5.7)."""
+        self.base = self.rto = min(max(self.base, DISTRUSTFUL_RTO_US), self._max_us)
 
     def back_off(self) -> None:
         """The timer expired: the RTO doubles, up to its ceiling (§5.5)."""

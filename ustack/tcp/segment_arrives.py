@@ -252,7 +252,11 @@ def _open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
 def _established(tcb: Tcb, seg: Segment, now: int) -> None:
     """Our SYN is acknowledged: take over the window and measure the first round trip."""
     snd = tcb.snd
-    if not tcb.retransmits and tcb.timers.rto is not NEVER:
+    if tcb.retransmits:
+        _measure(tcb, seg, None, now)
+        if not tcb.rtt.srtt:
+            tcb.rtt.distrust_initial()
+    elif tcb.timers.rto is not NEVER:
         tcb.rtt.sample(now - tcb.last_data_sent_at)
     tcb.retransmits = 0
     tcb.rtt.reset_backoff()
@@ -320,9 +324,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
     # acknowledges more was sent later, even if its text is older (a retransmission). The window
     # must come along with SND.UNA, or the right edge would move without the peer's word.
-    if acked > 0 or (
-        acked == 0 and (snd.wl1 < seg.seq or (snd.wl1 == seg.seq and snd.wl2 <= ack))
-    ):
+    if acked > 0 or (acked == 0 and (snd.wl1 < seg.seq or (snd.wl1 == seg.seq and snd.wl2 <= ack))):
         if not snd.wnd and window:
             _window_opened(tcb, now)
         snd.wnd = window
