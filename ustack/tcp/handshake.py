@@ -1,6 +1,7 @@
 """Opening: what the SYNs offer and agree, and how initial sequence numbers are chosen."""
 
 from hashlib import blake2s
+from struct import Struct
 
 from ustack.config import TcpConfig
 from ustack.tcp.congestion import REGISTRY
@@ -13,12 +14,15 @@ DEFAULT_MSS_IPV4 = 536  # bytes; RFC 9293 §3.7.1, MUST-15
 DEFAULT_MSS_IPV6 = 1220
 MIN_MSS = 48  # bytes; Linux TCP_MIN_SND_MSS: smaller values only serve attacks
 TIMESTAMP_OPTION = 12  # bytes with its padding, on every segment (RFC 7323 appendix A)
+NOP_NOP_TS = 0x0101080A  # its layout (RFC 7323 appendix A)
 MAX_WSCALE = 14  # RFC 7323 §2.3
 MAX_OPTIONS = 40  # bytes, RFC 9293 §3.1
 MAX_IP_PACKET = 65535  # bytes
 IPV4_TCP_HEADERS = 40  # bytes
 IPV6_TCP_HEADERS = 60
 ISN_TICK_US = 4  # RFC 9293 §3.4.1: the clock of initial sequence numbers
+
+_TIMESTAMPS = Struct("!III")
 
 
 def initial_sequence_number(flow: bytes, secret: bytes, now: int) -> int:
@@ -40,6 +44,13 @@ def timestamp_offset(addresses: bytes, secret: bytes) -> int:
 def timestamp(tcb: Tcb, now: int) -> int:
     """TSval: milliseconds (RFC 7323 §5.4 wants 1 ms to 1 s)."""
     return (now // 1000 + tcb.ts_offset) & MASK32
+
+
+def timestamps(tcb: Tcb, now: int) -> bytes:  # hot
+    """The timestamp option as every segment carries it once it was agreed, else nothing."""
+    if not tcb.ts_on:
+        return b""
+    return _TIMESTAMPS.pack(NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent)
 
 
 def wanted_wscale(receive_buffer: int) -> int:

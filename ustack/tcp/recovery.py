@@ -97,6 +97,7 @@ class Recovery:
             newly_lost = 0
             if self.phase is FAST and acked:  # partial ACK, RFC 6582 §3.2 step 3
                 newly_lost = board.mark_first_lost(mss)
+                self.force = True  # the next hole goes out at once
             # RFC 6582 §3.2 step 2: not again for the flight of the last episode
             enter = self.dup_acks >= DUP_THRESH and una > self.point
         if enter and self.phase is OPEN:

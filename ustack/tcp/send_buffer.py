@@ -32,8 +32,11 @@ class SendBuffer:
     def __len__(self) -> int:
         return self.end - self.start
 
-    def append(self, data: Buffer) -> int:
-        """Take as much of `data` as the limit allows and return how many bytes that was."""
+    def append(self, data: Buffer, *, push: bool = True) -> int:
+        """Take as much of `data` as the limit allows and return how many bytes that was.
+
+        `push`: the end of `data` is the end of a message.
+        """
         size = len(data)
         room = self.limit - (self.end - self.start)
         if size > room:
@@ -52,18 +55,20 @@ class SendBuffer:
             owner = data.obj if type(data) is memoryview else data
             self._chunks.append(data if type(owner) is bytes else bytes(data))  # type: ignore[arg-type]
         self.end += size
-        if len(self._marks) == MAX_PUSH_MARKS:
+        if not push:
+            pass
+        elif len(self._marks) == MAX_PUSH_MARKS:
             self._marks[-1] = self.end
         else:
             self._marks.append(self.end)
         return size
 
     def push_at(self, end: int) -> bool:
-        """`end` is where a write ended. Called with ascending positions, each once."""
+        """`end` is where a message ended. Called with ascending positions, each once."""
         marks = self._marks
         while marks and marks[0] < end:
             marks.popleft()
-        return end == self.end or (bool(marks) and marks[0] == end)
+        return bool(marks) and marks[0] == end
 
     def _seal(self) -> None:
         tail = self._tail

@@ -82,7 +82,7 @@ def _retransmission_timeout(tcb: Tcb, now: int) -> None:
     if not board.in_flight:
         return
     tcb.retransmits += 1
-    if _give_up(tcb, now, tcb.retransmits):
+    if _give_up(tcb, now, tcb.retransmits if tcb.snd.wnd else tcb.probes + 1):
         finish(tcb, tcb.soft_error or ConnectionTimedOut())
         return
     _advise(tcb)
@@ -118,7 +118,10 @@ def _give_up(tcb: Tcb, now: int, tries: int) -> bool:
     if tcb.detached and tries > config.orphan_retransmissions:
         return True
     if config.r2_timeout_us is not None:
-        return now - tcb.stalled_since >= config.r2_timeout_us
+        since = tcb.stalled_since
+        if not tcb.snd.wnd:  # MUST-37: a peer that answers probes is never given up
+            since = max(since, tcb.last_received_at)
+        return now - since >= config.r2_timeout_us
     return tries > config.r2_retransmissions
 
 

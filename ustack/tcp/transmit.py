@@ -5,10 +5,9 @@ packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 """
 
 from collections.abc import Sequence
-from struct import Struct
 from typing import Protocol
 
-from ustack.tcp.handshake import TIMESTAMP_OPTION, syn_options, timestamp
+from ustack.tcp.handshake import TIMESTAMP_OPTION, syn_options, timestamp, timestamps
 from ustack.tcp.recovery import FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
@@ -17,8 +16,6 @@ from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 from ustack.wire.tcp_options import encode_options
 
-TIMESTAMP_LAYOUT = Struct("!III")
-NOP_NOP_TS = 0x0101080A  # RFC 7323 appendix A
 SACK_HEADER = 4  # bytes: NOP, NOP, kind, length (RFC 2018 §3)
 SACK_BLOCK = 8  # bytes
 RESEND_NOTES = {FAST: "fast retransmit", LOSS: "retransmission after RTO", OPEN: "retransmission"}
@@ -57,7 +54,7 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
             return _send_syn(tcb, now, emit)
         return state is SYN_SENT or not tcb.ack_now or _send_early_ack(tcb, now, emit)
     if state is CLOSED:
-        return not tcb.reset_due or _send_reset(tcb, emit)
+        return not tcb.reset_due or _send_reset(tcb, now, emit)
 
     snd, board = tcb.snd, tcb.scoreboard
     done = True
@@ -133,9 +130,12 @@ def _window(tcb: Tcb) -> int:  # hot
 
 def _options(tcb: Tcb, now: int) -> bytes:
     """Timestamps, and SACK blocks while there is something to report."""
-    receive_buffer = tcb.receive_buffer
-    if tcb.sack_on and (receive_buffer.held or receive_buffer.duplicate is not None):
+    receive_buffer, rcv = tcb.receive_buffer, tcb.rcv
+    fin_waits = rcv.fin is not None and rcv.fin >= rcv.nxt
+    if tcb.sack_on and (receive_buffer.held or receive_buffer.duplicate is not None or fin_waits):
         blocks = receive_buffer.sack_blocks()
+        if fin_waits:
+            _report_fin(blocks, rcv.fin)
         room = tcb.path_mtu_payload - SACK_HEADER - (TIMESTAMP_OPTION if tcb.ts_on else 0)
         if room < len(blocks) * SACK_BLOCK:  # a path MTU near 68 bytes
             del blocks[max(room // SACK_BLOCK, 0) :]
@@ -144,11 +144,17 @@ def _options(tcb: Tcb, now: int) -> bytes:
             tsecr=tcb.ts_recent,
             sack=tuple((a & MASK32, b & MASK32) for a, b in blocks),
         )
-    if tcb.ts_on:
-        return TIMESTAMP_LAYOUT.pack(
-            NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent
-        )
-    return b""
+    return timestamps(tcb, now)
+
+
+def _report_fin(blocks: list[tuple[int, int]], fin: int | None) -> None:
+    """A FIN behind a gap has a sequence number and is reported with the rest (RFC 2018 §3)."""
+    assert fin is not None
+    for index, (left, right) in enumerate(blocks):
+        if right == fin:
+            blocks[index] = (left, right + 1)
+            return
+    blocks.append((fin, fin + 1))
 
 
 def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
@@ -178,9 +184,10 @@ def _send_early_ack(tcb: Tcb, now: int, emit: Emit) -> bool:
     return True
 
 
-def _send_reset(tcb: Tcb, emit: Emit) -> bool:
-    """RST of ABORT (RFC 9293 §3.10.5). Linux: it carries an ACK too."""
-    if not emit(tcb, _acceptable_seq(tcb), RST | ACK, 0, b"", (), 0, 0, "abort"):
+def _send_reset(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """RST of ABORT (RFC 9293 §3.10.5), with timestamps (RFC 7323 §3.2). Linux: and with an ACK."""
+    options = timestamps(tcb, now)
+    if not emit(tcb, _acceptable_seq(tcb), RST | ACK, 0, options, (), 0, 0, "abort"):
         return False
     tcb.reset_due = False
     return True
@@ -305,12 +312,8 @@ def _send_segment(
             urgent = min(up - start, 0xFFFF)  # MUST-62
         elif tcb.snd.una >= up:
             tcb.snd.up = None
-    if tcb.ts_on:
-        options = TIMESTAMP_LAYOUT.pack(
-            NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent
-        )
-    else:
-        options = b""  # never SACK blocks, so that the size of a segment does not depend on them
+    # never SACK blocks: the size of a segment must not depend on them
+    options = timestamps(tcb, now)
     payload = tcb.send_buffer.views(start, end) if end > start else ()
     if not emit(tcb, start, flags, _window(tcb), options, payload, end - start, urgent, note):
         return False

@@ -32,11 +32,12 @@ def open_active(tcb: Tcb, now: int) -> None:
         tcb.timers.user = now + tcb.config.user_timeout_us
 
 
-def send(tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False) -> int:
+def send(tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False, more: bool = False) -> int:
     """SEND: queue `data`, as much as the buffer takes, and return how much that was (§3.10.2).
 
     0 means: wait for WRITABLE. `bytes` are kept, not copied; anything mutable is copied. `urgent`
-    marks the last byte taken as the end of urgent data (RFC 6093). Raises the terminal error of
+    marks the last byte taken as the end of urgent data (RFC 6093); `more` says that the rest of
+    the message follows, so its end is not pushed (MAY-15). Raises the terminal error of
     a connection that is over, BrokenPipe after the sending side was closed.
     """
     if tcb.closed:
@@ -44,7 +45,7 @@ def send(tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False) -> int:
     if tcb.fin_queued:
         raise BrokenPipe
     buffer = tcb.send_buffer
-    taken = buffer.append(data)
+    taken = buffer.append(data, push=not more)
     if taken < len(data):
         tcb.send_full = True
     if urgent and taken:
@@ -72,7 +73,7 @@ def receive(tcb: Tcb, limit: int, now: int) -> Buffer:
     # the update at least doubles it, so a reader that keeps pace causes no ACK of its own.
     if not tcb.ack_now and not tcb.closed and tcb.state in (ESTABLISHED, *_HALF_OPEN):
         window = rcv.adv - rcv.nxt
-        free = receive_buffer.limit - receive_buffer.readable
+        free = min(receive_buffer.limit - receive_buffer.readable, 0xFFFF << rcv.wscale)
         free = min(free, 0xFFFF << rcv.wscale)  # what the field can say
         if 2 * window <= free and free - window >= min(receive_buffer.limit // 2, rcv.mss):
             tcb.ack_now = True
