@@ -73,7 +73,7 @@ def receive(tcb: Tcb, limit: int, now: int) -> Buffer:
     # the update at least doubles it, so a reader that keeps pace causes no ACK of its own.
     if not tcb.ack_now and not tcb.closed and tcb.state in (ESTABLISHED, *_HALF_OPEN):
         window = rcv.adv - rcv.nxt
-        free = min(receive_buffer.limit - receive_buffer.readable, 0xFFFF << rcv.wscale)
+        free = receive_buffer.limit - receive_buffer.readable
         free = min(free, 0xFFFF << rcv.wscale)  # what the field can say
         if 2 * window <= free and free - window >= min(receive_buffer.limit // 2, rcv.mss):
             tcb.ack_now = True
