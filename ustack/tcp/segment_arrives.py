@@ -348,7 +348,7 @@ def _measure(tcb: Tcb, seg: Segment, sent_at: int | None, now: int) -> None:
     elif tcb.ts_on and seg.tsval is not None and seg.tsecr:
         elapsed_ms = (timestamp(tcb, now) - seg.tsecr) & MASK32
         recovery = tcb.recovery
-        if elapsed_ms < 0x8000_0000 and not (
+        if elapsed_ms < 0x8000_0000 and not (  # less 1: the clock's granularity
             recovery.phase is LOSS and (elapsed_ms - 1) * 1000 > now - recovery.timed_out_at
         ):
             tcb.rtt.sample(elapsed_ms * 1000 or 1000)
