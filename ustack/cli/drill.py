@@ -10,7 +10,7 @@ import click
 from ustack.drill.matcher import RELAXATIONS
 from ustack.drill.parser import COMMAND_LINE
 from ustack.drill.player import Report
-from ustack.drill.run import Options, find_scripts, run_file
+from ustack.drill.run import Options, find_scripts, plays_in, run_file
 from ustack.drill.script import Settings
 from ustack.drill.settings import IP_VERSIONS, Option, apply_options
 
@@ -67,7 +67,10 @@ def drill(
     jobs: int | None,
     verbose: bool,
 ) -> int:
-    """Plays packetdrill scripts (files, or all *.pkt below folders) and says which pass."""
+    """Plays packetdrill scripts (files, or all *.pkt below folders) and says which pass.
+
+    With --ip_version, scripts whose name ends in -ipv4 or -ipv6 are played in that family only.
+    """
     chosen = list(IP_VERSIONS) if "all" in ip_versions else list(dict.fromkeys(ip_versions))
     common = [_option(text) for text in options]
     common += [Option(COMMAND_LINE, "define", text) for text in definitions]
@@ -82,9 +85,8 @@ def drill(
         line = [*common]
         if version is not None:
             line.append(Option(COMMAND_LINE, "ip_version", version))
-        for script in scripts:
-            settings = Options(tuple(line), frozenset(relaxations), allow_shell, captures)
-            work.append((script, settings))
+        settings = Options(tuple(line), frozenset(relaxations), allow_shell, captures)
+        work += [(script, settings) for script in scripts if plays_in(script, version)]
 
     passed = 0
     jobs = jobs or os.cpu_count() or 1

@@ -59,6 +59,18 @@ def _keep(capture: bytes, path: Path, options: Options) -> Path:
     return kept
 
 
+def plays_in(path: Path, version: str | None) -> bool:
+    """Whether the script is meant for that `ip_version`; None: the one it says itself.
+
+    A name that ends in "-ipv4" or "-ipv6" is of one family only: ICMP differs between them.
+    """
+    if version is None:
+        return True
+    family = "ipv6" if version == "ipv6" else "ipv4"
+    _, dash, suffix = path.stem.rpartition("-")
+    return not dash or suffix not in ("ipv4", "ipv6") or suffix == family
+
+
 def find_scripts(paths: Sequence[Path]) -> list[Path]:
     """The files named, and all scripts below the folders named, in order."""
     found: list[Path] = []

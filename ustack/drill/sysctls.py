@@ -190,6 +190,7 @@ _FIXED: Mapping[str, str] = {
     "tcp_shrink_window": "0",
     "tcp_slow_start_after_idle": "1",
     "tcp_stdurg": "0",
+    "tcp_syn_linear_timeouts": "0",
     "tcp_syncookies": "",
     "tcp_thin_linear_timeouts": "0",
     "tcp_tso_rtt_log": "",

@@ -9,7 +9,7 @@ POSIX.1-2017 socket pages; tcp(7), socket(7), accept(2), connect(2), poll(2) whe
 
 import errno
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
@@ -20,7 +20,7 @@ from ustack.stack import socket_constants as c
 from ustack.stack.listener import Listener
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
-from ustack.tcp.state import CLOSE_WAIT, ESTABLISHED, SYN_RECEIVED, SYN_SENT
+from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import CLOSED_EVENT, Endpoint, Tcb
 from ustack.tcp.user_calls import TcpInfo, urgent_pending
 from ustack.wire import Buffer
@@ -31,6 +31,7 @@ Call = Generator[int | None, int, T]
 CORK_US = 200_000  # µs; tcp(7): a corked tail leaves after 200 ms at the latest
 DISCARD = 1 << 20  # bytes taken at a time by MSG_TRUNC
 IN_HANDSHAKE = (SYN_SENT, SYN_RECEIVED)
+FIN_UNACKNOWLEDGED = (FIN_WAIT_1, CLOSING, LAST_ACK)
 ANY = Endpoint("", 0)
 
 
@@ -56,6 +57,7 @@ class Socket:
         self.error = 0
         self.news = 0
         self.closed = False
+        self.owner: object = layer.owner_of(self)
         self.bound: Endpoint | None = None
         self.tcb: Tcb | None = None
         self.listener: Listener | None = None
@@ -90,7 +92,7 @@ class Socket:
             backlog=max(1, backlog),
             config=self.options.config,
         )
-        self.listener.user = self
+        self.listener.user = self.owner
 
     def accept(self, flags: int, now: int) -> Call["Socket"]:
         """The next connection. `flags`: SOCK_NONBLOCK."""
@@ -106,7 +108,7 @@ class Socket:
         child = Socket(self._layer, self.family, self.options.copy())
         child.nonblocking = bool(flags & c.SOCK_NONBLOCK)
         child.tcb = tcb
-        tcb.user = child
+        tcb.user = child.owner
         child.bound = tcb.local
         if tcb.closed:
             child._ended()
@@ -148,7 +150,7 @@ class Socket:
             )
         except UsageError:
             raise os_error(errno.EINVAL) from None
-        self.tcb.user = self
+        self.tcb.user = self.owner
 
     def disconnect(self, now: int) -> None:
         """connect() to AF_UNSPEC: the connection is aborted, the socket is as if new."""
@@ -177,7 +179,14 @@ class Socket:
         return (yield from self._push(data, flags, now, deadline, urgent=urgent))
 
     def _push(
-        self, data: Buffer, flags: int, now: int, deadline: int | None, *, urgent: bool = False
+        self,
+        data: Buffer,
+        flags: int,
+        now: int,
+        deadline: int | None,
+        *,
+        urgent: bool = False,
+        more: bool = False,
     ) -> Call[int]:
         """Hand `data` to the stack, waiting for room where that is allowed."""
         view = memoryview(data)
@@ -190,7 +199,7 @@ class Socket:
                     return sent
                 raise
             rest = view[sent:] if sent else data
-            sent += self._stack.send(tcb, rest, now, urgent=urgent)
+            sent += self._stack.send(tcb, rest, now, urgent=urgent, more=more)
             if sent == len(view):
                 return sent
             if sent and (self._nonblocking(flags) or (deadline is not None and now >= deadline)):
@@ -206,7 +215,7 @@ class Socket:
         whole = len(joined) - len(joined) % tcb.snd.mss
         if whole:
             self._corked.clear()
-            sent = yield from self._push(joined[:whole], flags, now, deadline)
+            sent = yield from self._push(joined[:whole], flags, now, deadline, more=True)
             if sent < whole:
                 self._corked += joined[sent:held]
                 return max(0, sent - held)
@@ -321,9 +330,7 @@ class Socket:
         else:
             self._stack.close(tcb, now)
         deadline = now + (linger or 0)
-        while tcb.state in (ESTABLISHED, CLOSE_WAIT) or len(tcb.send_buffer):
-            if tcb.closed or now >= deadline:
-                break
+        while tcb.state in FIN_UNACKNOWLEDGED and now < deadline:
             now = yield deadline
 
     def _stop_listening(self, now: int) -> None:
@@ -483,7 +490,7 @@ class Socket:
         if self.listener is None or not (self._defers() or self._deferred):
             return
         while (tcb := self._stack.accept(self.listener)) is not None:
-            tcb.user = self
+            tcb.user = self.owner
             self._deferred.append((tcb, now + self.options.defer_accept_us))
         waiting: list[tuple[Tcb, int]] = []
         for tcb, until in self._deferred:
@@ -515,11 +522,21 @@ class Socket:
 
 
 class SocketLayer:
-    """All sockets of a stack. `config` is what new sockets start from; it may be replaced."""
+    """All sockets of a stack. `config` is what new sockets start from; it may be replaced.
 
-    def __init__(self, stack: Stack, config: TcpConfig) -> None:
+    `owner_of(socket)` is what the stack keeps in its `user` slot for a socket, and what it names
+    in its events; by default the socket itself, which `dispatch` tells.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        config: TcpConfig,
+        owner_of: "Callable[[Socket], object]" = lambda socket: socket,
+    ) -> None:
         self.stack = stack
         self.config = config
+        self.owner_of = owner_of
         self.sockets: set[Socket] = set()
 
     def socket(self, family: int, kind: int, protocol: int) -> Socket:
