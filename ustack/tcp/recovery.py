@@ -77,6 +77,7 @@ class Recovery:
         `acked` and `sacked` are the bytes this ACK newly acknowledged and newly SACKed;
         `duplicate`: RFC 5681 §2 calls it a duplicate ACK.
         """
+        ended = False
         if acked:
             self.dup_acks = 0
             board.dup_acked = max(0, board.dup_acked - acked) if self.phase is FAST else 0
@@ -84,15 +85,18 @@ class Recovery:
                 if self.phase is FAST:
                     congestion.on_recovered(now)
                 self.phase = OPEN
+                ended = True
                 board.dup_acked = 0
         elif duplicate and not sack:
             self.dup_acks += 1
-            board.dup_acked = min(board.dup_acked + mss, max(board.in_flight - mss, 0))
+            if self.phase is not LOSS:  # there the old flight has left the pipe already
+                board.dup_acked = min(board.dup_acked + mss, max(board.in_flight - mss, 0))
             sacked = mss
 
         if sack:
             newly_lost = board.detect_losses(mss) if sacked else 0
-            enter = board.lost > 0
+            # What a smaller path MTU made us send again says nothing of congestion (RFC 1191 §6.4)
+            enter = newly_lost > 0 or (ended and board.lost > 0)
         else:
             newly_lost = 0
             if self.phase is FAST and acked:  # partial ACK, RFC 6582 §3.2 step 3
