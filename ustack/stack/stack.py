@@ -20,7 +20,6 @@ from ustack.errors import (
     NoBufferSpace,
     UsageError,
 )
-from ustack.stack import icmp as stack_icmp
 from ustack.stack.flows import FlowTable, flow_key, split_key
 from ustack.stack.ip import (
     Addresses,
@@ -30,9 +29,10 @@ from ustack.stack.ip import (
     Write,
     fixed_headers,
 )
+from ustack.stack.ip_input import CHECKSUM_KNOWN, START, IpInput
 from ustack.stack.listener import Listener
 from ustack.stack.probe import Probe
-from ustack.stack.reassembly import Datagram, Reassembler
+from ustack.stack.reassembly import Datagram
 from ustack.stack.time_wait import TimeWait, TimeWaitQueue, Verdict
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp import user_calls
@@ -54,16 +54,13 @@ from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb
 from ustack.tcp.timeouts import deadline, timeout
 from ustack.tcp.transmit import transmit
 from ustack.tcp.user_calls import TcpInfo
-from ustack.wire import Buffer, icmp, ipv4, ipv6, udp, virtio
+from ustack.wire import Buffer
 from ustack.wire import tcp as wire_tcp
-from ustack.wire.checksum import ones_sum, pseudo_sum
+from ustack.wire.checksum import ones_sum
 from ustack.wire.tcp import ACK, FIN, RST, SYN
 from ustack.wire.tcp_options import decode_options, encode_options
 
 TCP = 6
-UDP = 17
-START = virtio.HEADER_LEN  # where the IP header begins in a frame
-CHECKSUM_KNOWN = virtio.NEEDS_CSUM | virtio.DATA_VALID
 MIN_HALF_OPEN = 256  # handshakes a listener may have under way, whatever its backlog
 FLUSH_BUDGET = 32  # turns of connections in one flush; then input has its turn
 
@@ -102,8 +99,20 @@ class Stack:
         self._table = self._flows.table
         self._wheel = TimerWheel()
         self._time_waits = TimeWaitQueue()
-        self._reassembler = Reassembler(config.max_fragments)
         self._output = Output(config, probe)
+        self._ip_input = IpInput(
+            config,
+            addresses=self.addresses,
+            flows=self._flows,
+            path_mtus=self.path_mtus,
+            output=self._output,
+            wheel=self._wheel,
+            counters=self.counters,
+            probe=probe,
+            randrange=randrange,
+            deliver_tcp=self._deliver_tcp,
+            changed=self._mark,
+        )
         self._dirty: list[Tcb] = []
         self._eventful: dict[Tcb | Listener, None] = {}
         self.acks_held = False  # the last flush left ACKs for the next one
@@ -111,7 +120,6 @@ class Stack:
         self._connections = 0
         self._challenge_limit = RateLimit(config.challenge_acks_per_second)
         self._reset_limit = RateLimit(config.resets_per_second)
-        self._icmp_limit = RateLimit(config.icmp_per_second)
 
     # ------------------------------------------------------------------ lower edge
 
@@ -133,7 +141,7 @@ class Stack:
                 frame, START
             )
             if fragment & 0x3FFF or not 40 <= total <= size:
-                return self._input_ip(frame, now)
+                return self._ip_input.input(frame, now)
             if int.from_bytes(frame[START:30], "big") % 65535:
                 raise MalformedPacket("ipv4-checksum")
             at, key = 30, frame[22:34]
@@ -143,13 +151,13 @@ class Stack:
             )
             total += 40
             if total > size or total < 60:
-                return self._input_ip(frame, now)
+                return self._ip_input.input(frame, now)
             at, key = 50, frame[18:54]
         else:
-            return self._input_ip(frame, now)
+            return self._ip_input.input(frame, now)
         found = self._table.get(key)
         if found is None:
-            return self._input_ip(frame, now)
+            return self._ip_input.input(frame, now)
         end = START + total
         text = at + (offset_flags >> 12) * 4
         if text > end or text < at + 20:
@@ -157,6 +165,7 @@ class Stack:
         if not frame[0] & CHECKSUM_KNOWN:
             self._verify_checksum(frame, at, end, key)
         seg = Segment()
+        seg.frame = frame
         seg.flags = flags = offset_flags & 0x1FF
         seg.wnd = window
         seg.urgent = urgent
@@ -171,7 +180,7 @@ class Stack:
         if type(found) is not Tcb:
             seg.seq, seg.ack = raw_seq, raw_ack
             self._options(seg, frame, at + 20, text, None)
-            self._arrives_in_time_wait(found, frame, seg, now)  # type: ignore[arg-type]
+            self._arrives_in_time_wait(found, seg, now)  # type: ignore[arg-type]
             return None
         rcv_nxt = found.rcv.nxt
         una = found.snd.una
@@ -185,7 +194,7 @@ class Stack:
                 self._options(seg, frame, at + 20, text, found)
         elif text - at > 20:
             self._options(seg, frame, at + 20, text, found)
-        self._arrives(found, frame, seg, now)
+        self._arrives(found, seg, now)
         return None
 
     @staticmethod
@@ -208,21 +217,21 @@ class Stack:
             una = tcb.snd.una
             seg.sack = tuple((unwrap(a, una), unwrap(b, una)) for a, b in options.sack)
 
-    def _arrives(self, tcb: Tcb, frame: bytes, seg: Segment, now: int) -> None:  # hot
+    def _arrives(self, tcb: Tcb, seg: Segment, now: int) -> None:  # hot
         """SEGMENT ARRIVES for a connection, and what the stack has to do about the outcome."""
         if tcb.state is SYN_RECEIVED and self._cannot_accept(tcb, seg):
             self.counters["listen-overflow"] += 1
             return
         if tcb.state is CLOSED:  # ended by an earlier frame of this batch, not yet taken out
             if self._probe is not None:
-                self._probe.received(frame, "", now)
+                self._probe.received(seg.frame, "", now)
             self._refuse(tcb.flow, seg, False, now)
             return
         unsent_note = tcb.note
         tcb.note = ""
         reset = segment_arrives(tcb, seg, now)
         if self._probe is not None:
-            self._probe.received(frame, tcb.note, now)
+            self._probe.received(seg.frame, tcb.note, now)
         tcb.note = unsent_note
         if reset is not None:
             self._send_reset(tcb.flow, reset.seq, reset.ack, now, timestamps(tcb, now))
@@ -264,7 +273,7 @@ class Stack:
         listener.half_open -= 1
         self._half_open -= 1
 
-    def _arrives_in_time_wait(self, record: TimeWait, frame: bytes, seg: Segment, now: int) -> None:
+    def _arrives_in_time_wait(self, record: TimeWait, seg: Segment, now: int) -> None:
         """RFC 9293 §3.10.7.4 for TIME-WAIT, and RFC 6191."""
         verdict = record.judge(seg, self.config.tcp.rfc1337)
         self.counters[f"time-wait-{verdict.name.lower().replace('_', '-')}"] += 1
@@ -277,11 +286,11 @@ class Stack:
             if self._flows.listener(local, local_port) is not None:
                 isn = record.reincarnation_isn()
                 self._end_time_wait(record)
-                self._arrives_at_listener(record.flow, frame, seg, now, isn)
+                self._arrives_at_listener(record.flow, seg, now, isn)
                 return
             verdict = Verdict.DROP
         if self._probe is not None:
-            self._probe.received(frame, note, now)
+            self._probe.received(seg.frame, note, now)
         if verdict is Verdict.ACK_AGAIN or verdict is Verdict.RESTART:
             if verdict is Verdict.RESTART:
                 self._wheel.insert(record, now + 2 * self.config.tcp.msl_us, now)
@@ -316,150 +325,21 @@ class Stack:
         self._wheel.cancel(record)
         self._time_waits.ended()
 
-    # ------------------------------------------------------------------ everything uncommon
-
-    def _input_ip(self, frame: bytes, now: int) -> None:
-        """Any IP packet, by the book: verified, reassembled, handed to its protocol."""
-        if len(frame) <= START:
-            raise MalformedPacket("frame-truncated")
-        if frame[START] >> 4 == 4:
-            v4 = ipv4.decode(frame, START)
-            self._check_addresses(v4.src, v4.dst)
-            start = START + v4.header_len
-            end = START + v4.total_length
-            if v4.more_fragments or v4.fragment_offset:
-                header = frame[START:start]
-                key: tuple[object, ...] = (v4.src, v4.dst, v4.protocol, v4.ident)
-                self._fragment(
-                    key, v4.fragment_offset, v4.more_fragments, frame[start:end], header, now
-                )
-                if self._probe is not None:
-                    self._probe.received(frame, "", now)
-                return
-            self._deliver(frame, v4.protocol, v4.src, v4.dst, start, end, now)
-        elif frame[START] >> 4 == 6:
-            v6 = ipv6.decode(frame, START)
-            self._check_addresses(v6.src, v6.dst)
-            if v6.problem is not None:
-                self._icmp_error(
-                    frame,
-                    v6.src,
-                    v6.dst,
-                    icmp.V6_PARAMETER_PROBLEM,
-                    v6.problem.code,
-                    v6.problem.pointer,
-                    now,
-                )
-                raise MalformedPacket("ipv6-problem")
-            if v6.fragment is not None:
-                header6 = bytes([v6.protocol]) + frame[START : START + 40]
-                self._fragment(
-                    (v6.src, v6.dst, v6.fragment.ident),
-                    v6.fragment.offset,
-                    v6.fragment.more,
-                    frame[v6.payload_offset : v6.end],
-                    header6,
-                    now,
-                )
-                if self._probe is not None:
-                    self._probe.received(frame, "", now)
-                return
-            self._deliver(frame, v6.protocol, v6.src, v6.dst, v6.payload_offset, v6.end, now)
-        else:
-            raise MalformedPacket("ip-version")
-
-    def _check_addresses(self, src: bytes, dst: bytes) -> None:
-        """Martians are dropped in silence (MUST-57, MUST-63; RFC 1122 §3.2.1.3)."""
-        if not self.addresses.is_unicast(src):
-            raise MalformedPacket("martian-source")
-        if self.addresses.is_own(src):
-            raise MalformedPacket("own-source")
-        if not self.addresses.is_own(dst):
-            raise MalformedPacket(
-                "not-our-address" if self.addresses.is_unicast(dst) else "not-unicast"
-            )
-
-    def _fragment(
-        self,
-        key: tuple[object, ...],
-        offset: int,
-        more: bool,
-        data: bytes,
-        header: bytes,
-        now: int,
-    ) -> None:
-        datagram, reason, dropped = self._reassembler.add(key, offset, more, data, header)
-        for gone in dropped:
-            self._wheel.cancel(gone)
-            self.counters["fragments-evicted"] += 1
-        if datagram is None:
-            raise MalformedPacket(reason)
-        whole = self._reassembler.whole(datagram)
-        if whole is None:
-            if datagram.slot is None:
-                self._wheel.insert(datagram, now + self.config.fragment_timeout_us, now)
-            return
-        self._wheel.cancel(self._reassembler.drop(datagram))
-        first = datagram.first
-        assert first is not None
-        self.counters["datagrams-reassembled"] += 1
-        if len(first) == 41:  # IPv6: the protocol, then the fixed header
-            protocol, src, dst, head = first[0], first[9:25], first[25:41], first[1:]
-        else:
-            protocol, src, dst, head = first[9], first[12:16], first[16:20], first
-        frame = virtio.PLAIN + head + whole
-        self._deliver(frame, protocol, src, dst, START + len(head), len(frame), now)
-
-    def _deliver(
-        self, frame: bytes, protocol: int, src: bytes, dst: bytes, start: int, end: int, now: int
-    ) -> None:
-        """A whole datagram for us: frame[start:end] is the payload of `protocol`."""
-        if protocol == TCP:
-            self._deliver_tcp(frame, src, dst, start, end, now)
-            return
-        if self._probe is not None:
-            self._probe.received(frame, "", now)
-        if protocol == ipv4.ICMP and len(src) == 4:
-            message = icmp.decode_v4(memoryview(frame)[start:end])
-            if message.type == icmp.V4_ECHO_REQUEST:
-                self._echo(src, dst, icmp.V4_ECHO_REPLY, message, now)
-            elif message.type != icmp.V4_ECHO_REPLY:
-                self._icmp_error_arrives(message, 4, now)
-        elif protocol == ipv6.ICMPV6 and len(src) == 16:
-            message = icmp.decode_v6(memoryview(frame)[start:end], src, dst)
-            if message.type == icmp.V6_ECHO_REQUEST:
-                self._echo(src, dst, icmp.V6_ECHO_REPLY, message, now)
-            elif message.type < icmp.V6_ECHO_REQUEST:  # RFC 4443 §2.1: errors are below 128
-                self._icmp_error_arrives(message, 6, now)
-        elif protocol == UDP:
-            self._deliver_udp(frame, src, dst, start, end, now)
-        elif len(src) == 4:
-            self.counters["unknown-protocol"] += 1
-            self._icmp_error(
-                frame, src, dst, icmp.V4_UNREACHABLE, icmp.V4_PROTOCOL_UNREACHABLE, 0, now
-            )
-        elif protocol != ipv6.NO_NEXT_HEADER:
-            self.counters["unknown-protocol"] += 1
-            pointer = ipv6.decode(frame, START).next_header_at
-            self._icmp_error(
-                frame,
-                src,
-                dst,
-                icmp.V6_PARAMETER_PROBLEM,
-                ipv6.UNKNOWN_NEXT_HEADER,
-                pointer,
-                now,
-            )
+    # ------------------------------------------------------------------ TCP out of the ordinary
 
     def _deliver_tcp(
-        self, frame: bytes, src: bytes, dst: bytes, start: int, end: int, now: int
+        self, frame: bytes, src: bytes, dst: bytes, start: int, end: int, arrived: bytes, now: int
     ) -> None:
-        """TCP that is not in the common layout, or that belongs to no connection."""
+        """TCP that is not in the common layout, or that belongs to no connection.
+
+        frame[start:end] is the segment; `arrived` is the frame that brought it, or its last piece.
+        """
         header = wire_tcp.decode(frame, start, end)
         flow = flow_key(src, dst, header.src_port, header.dst_port)
         if not frame[0] & CHECKSUM_KNOWN:
             self._verify_checksum(frame, start, end, flow)
         seg = Segment()
+        seg.frame = arrived
         seg.flags = header.flags
         seg.wnd = header.window
         seg.urgent = header.urgent
@@ -474,26 +354,24 @@ class Stack:
                 seg.seq = unwrap(header.seq, found.rcv.nxt)
             seg.ack = unwrap(header.ack, found.snd.una)
             self._options(seg, frame, start + 20, text, found)
-            self._arrives(found, frame, seg, now)
+            self._arrives(found, seg, now)
             return
         self._options(seg, frame, start + 20, text, None)
         if type(found) is TimeWait:
-            self._arrives_in_time_wait(found, frame, seg, now)
+            self._arrives_in_time_wait(found, seg, now)
             return
         if header.src_port == 0 or header.dst_port == 0:
             raise MalformedPacket("tcp-port-zero")
-        self._arrives_at_listener(flow, frame, seg, now, None)
+        self._arrives_at_listener(flow, seg, now, None)
 
-    def _arrives_at_listener(
-        self, flow: bytes, frame: bytes, seg: Segment, now: int, isn: int | None
-    ) -> None:
+    def _arrives_at_listener(self, flow: bytes, seg: Segment, now: int, isn: int | None) -> None:
         """SEGMENT ARRIVES in LISTEN and in CLOSED (RFC 9293 §3.10.7.1 and §3.10.7.2)."""
         _remote, local, _remote_port, local_port = split_key(flow)
         listener = self._flows.listener(local, local_port)
         flags = seg.flags
         if listener is None or flags & RST or flags & ACK or not flags & SYN:
             if self._probe is not None:
-                self._probe.received(frame, "", now)
+                self._probe.received(seg.frame, "", now)
             self._refuse(flow, seg, listener is not None, now)
             return
         if flags & FIN:
@@ -521,7 +399,7 @@ class Stack:
         queue_syn_text(tcb, seg)
         tcb.syn_due = True
         if self._probe is not None:
-            self._probe.received(frame, tcb.note, now)
+            self._probe.received(seg.frame, tcb.note, now)
         tcb.note = ""
         self._mark(tcb)
 
@@ -549,57 +427,6 @@ class Stack:
             local, remote, local_port, remote_port, seq, ack or 0, flags, 0, options, "reset"
         )
 
-    def _deliver_udp(
-        self, frame: bytes, src: bytes, dst: bytes, start: int, end: int, now: int
-    ) -> None:
-        """No datagram sockets: a port unreachable tells the sender (RFC 1122 §4.1.3.1)."""
-        header = udp.decode(frame, start, end)
-        if header.checksum and not frame[0] & CHECKSUM_KNOWN:
-            total = pseudo_sum(src, dst, UDP, header.length)
-            if (total + ones_sum(memoryview(frame)[start : start + header.length])) % 65535:
-                raise MalformedPacket("udp-checksum")
-        self.counters["udp-no-port"] += 1
-        if len(src) == 4:
-            kind, code = icmp.V4_UNREACHABLE, icmp.V4_PORT_UNREACHABLE
-        else:
-            kind, code = icmp.V6_UNREACHABLE, icmp.V6_PORT_UNREACHABLE
-        self._icmp_error(frame, src, dst, kind, code, 0, now)
-
-    def _icmp_error(
-        self, frame: bytes, src: bytes, dst: bytes, kind: int, code: int, rest: int, now: int
-    ) -> None:
-        """Send an ICMP error about `frame`, which came from `src`, within the rate limit."""
-        if not self._icmp_limit.allow(now):
-            self.counters["icmp-limited"] += 1
-            return
-        message = stack_icmp.error_message(dst, src, kind, code, rest, frame[START:])
-        protocol = ipv4.ICMP if len(src) == 4 else ipv6.ICMPV6
-        self._output.packet(dst, src, protocol, message, "")
-
-    def _echo(self, src: bytes, dst: bytes, kind: int, message: icmp.IcmpMessage, now: int) -> None:
-        """Echo reply (RFC 1122 §3.2.2.6, RFC 4443 §4.2)."""
-        if not self._icmp_limit.allow(now):
-            self.counters["icmp-limited"] += 1
-            return
-        self.counters["echo-requests"] += 1
-        if len(src) == 4:
-            reply = icmp.encode_v4(kind, 0, message.rest, message.body)
-            protocol = ipv4.ICMP
-        else:
-            reply = icmp.encode_v6(dst, src, kind, 0, message.rest, message.body)
-            protocol = ipv6.ICMPV6
-        head = 20 if len(src) == 4 else 40
-        if head + len(reply) > self.config.mtu:
-            self._output.fragments(dst, src, protocol, reply, self.config.mtu, self._randrange)
-        else:
-            self._output.packet(dst, src, protocol, reply, "")
-
-    def _icmp_error_arrives(self, message: icmp.IcmpMessage, version: int, now: int) -> None:
-        outcome, tcb = stack_icmp.error_arrives(message, version, self._flows, self.path_mtus, now)
-        self.counters[outcome] += 1
-        if tcb is not None:
-            self._mark(tcb)
-
     # ------------------------------------------------------------------ time, output, events
 
     def handle_timeouts(self, now: int) -> None:
@@ -618,8 +445,7 @@ class Stack:
                     del self._table[entry.flow]
                 self._time_waits.ended()
             elif type(entry) is Datagram:
-                self.counters["fragments-timed-out"] += 1
-                self._reassembler.drop(entry)
+                self._ip_input.timed_out(entry)
 
     def flush(self, now: int, write: Write, *, again: bool = False) -> bool:  # hot
         """Send what is owed and what the windows allow, each connection in its turn.

@@ -11,12 +11,14 @@ class Segment:
 
     `seq` and `ack` are unwrapped positions; `len` counts SYN and FIN as the RFC does; `wnd` is
     the raw 16-bit field; `tsval` is None when the segment carries no timestamp; `sack` holds
-    unwrapped (left, right) edges. `options` is set on SYN segments only.
+    unwrapped (left, right) edges. `options` is set on SYN segments only. `frame` is the packet as
+    it arrived, for whoever watches; nothing here reads it.
     """
 
     __slots__ = (
         "ack",
         "flags",
+        "frame",
         "len",
         "options",
         "payload",
@@ -39,6 +41,7 @@ class Segment:
     sack: tuple[tuple[int, int], ...]
     payload: Buffer
     options: Options | None
+    frame: bytes
 
 
 @dataclass(slots=True)
