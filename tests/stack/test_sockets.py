@@ -39,9 +39,8 @@ def test_only_tcp_sockets_are_made(world: World) -> None:
         ((c.AF_INET, 2, 0), errno.ESOCKTNOSUPPORT),
         ((c.AF_INET, c.SOCK_STREAM, 17), errno.EPROTONOSUPPORT),
     ):
-        with pytest.raises(OSError) as caught:
+        with raises(number):
             layer.socket(*arguments)
-        assert caught.value.errno == number
 
 
 def test_a_blocking_connect_returns_when_the_connection_is_open(world: World) -> None:
@@ -191,14 +190,16 @@ def test_a_blocking_write_waits_until_all_is_taken(
     client, peer = pair
     call = world.blocks(client.send(bytes(100_000), 0, world.now))
     got = 0
+    result: int | None = None
     while got < 100_000:
-        world.settle()
         got += world.call(peer.receive(100_000, 0, world.now)).size
-        try:
-            call.send(world.now)
-        except StopIteration as stop:
-            assert stop.value == 100_000
+        if result is None:
+            try:
+                call.send(world.now)
+            except StopIteration as stop:
+                result = stop.value
         world.advance(MS)
+    assert result == 100_000
 
 
 def test_a_nonblocking_write_takes_what_fits_and_then_would_block(
@@ -299,7 +300,7 @@ def test_corked_text_waits_for_a_whole_segment_the_uncorking_or_200_ms(
     assert world.call(client.send(bytes(1000), 0, world.now)) == 1000
     assert (peer.input_queue(), client.output_queue()) == (0, 1000)
     assert world.call(client.send(bytes(1000), 0, world.now)) == 1000
-    assert peer.input_queue() == client.tcb.snd.mss if client.tcb else False
+    assert peer.input_queue() == client.getsockopt(c.IPPROTO_TCP, c.TCP_MAXSEG, world.now)
     client.setsockopt(c.IPPROTO_TCP, c.TCP_CORK, 0, world.now)
     world.settle()
     assert peer.input_queue() == 2000

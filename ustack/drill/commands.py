@@ -20,7 +20,7 @@ from ustack.drill.sysctls import Environment, UnknownSetting, apply_defaults, wr
 
 _SEPARATOR = re.compile(r"\s*(?:;|&&|\n)\s*")
 _REDIRECTION = re.compile(r"\s*(?:[0-9]?>{1,2}\s*/dev/null|2>&1|&>\s*/dev/null|\|\|\s*true)\s*")
-_ECHO_TO_PROC = re.compile(r"""echo\s+["']?([^"'>]*?)["']?\s*>\s*(/proc/sys/\S+)""")
+_ECHO_TO_PROC = re.compile(r"""echo\s+["']?([^"'>]*?)["']?\s*>\s*(/(?:proc/sys|sys/module)/\S+)""")
 IPV4_TCP_HEADERS = 40  # bytes; what an MSS is smaller than an MTU
 
 
@@ -52,6 +52,9 @@ class Commands:
 
     def _run_one(self, text: str, position: Position) -> None:
         written = _ECHO_TO_PROC.fullmatch(text)
+        if written and written[2].startswith("/sys/module/"):
+            self._environment.note(f"{written[2]} has no knob in ustack")
+            return
         if written:
             self._set(written[2], written[1], position)
             return

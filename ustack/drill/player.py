@@ -106,6 +106,8 @@ class Player:
             except ScriptFailure as failure:
                 if report.passed:
                     self._failed(failure)
+        if self._syscalls is not None:
+            report.notes += self._syscalls.notes
         report.notes += self._host.notes()
         self._host.close()
         return report

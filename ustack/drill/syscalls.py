@@ -28,7 +28,8 @@ from ustack.stack.sockets import Call
 
 NEW_FD_CALLS = ("socket", "accept", "epoll_create", "open")
 AF_INET, AF_INET6, AF_UNSPEC = (CONSTANTS[n] for n in ("AF_INET", "AF_INET6", "AF_UNSPEC"))
-SO_LINGER_SIZE = 8
+# FreeBSD: which of several TCPs of its own serves the socket. There is one here.
+WITHOUT_MEANING = ("TCP_FUNCTION_BLK",)
 INT = 4  # bytes
 
 
@@ -39,6 +40,7 @@ class Syscalls:
         self._api = api
         self._sockets = sockets
         self._settings = settings
+        self.notes: list[str] = []  # what was asked for and means nothing here
         self._fds: dict[int, int] = {}  # script -> live
         self._calls: dict[str, Callable[[SyscallEvent], Call[int]]] = {
             "socket": self._socket,
@@ -288,6 +290,9 @@ class Syscalls:
     def _setsockopt(self, event: SyscallEvent) -> Call[int]:
         self._count(event, 5)
         _, level, name, value, length = event.arguments
+        if isinstance(name, Name) and name.name in WITHOUT_MEANING:
+            self.notes.append(f"{event.position}: socket option {name.name} has no meaning here")
+            return 0
         data = self._option_bytes(event, value)
         size = self._number(event, length)
         return (
