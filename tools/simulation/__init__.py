@@ -1,0 +1,1 @@
+"""A network of two hosts in virtual time, and random scenarios on it: `tools/sim`, tests/netsim."""

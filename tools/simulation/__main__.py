@@ -1,0 +1,133 @@
+"""`tools/sim --seeds A..B [-j N]`: runs random scenarios and says which seeds break a rule."""
+
+import multiprocessing
+import os
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from tools.simulation.campaign import Failure, Report, jobs, run_seed, run_seeds
+from tools.simulation.goodput import SNAPSHOT, table
+from tools.simulation.scenario import random_scenario
+
+ARTIFACTS = Path("artifacts")
+FIRST_FAILURES = 20  # that get a capture
+
+
+def seed_range(_context: click.Context, _option: click.Parameter, text: str) -> range:
+    """A..B, both included, or one number."""
+    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a range of seeds like 1..1000")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise click.BadParameter(f"{text!r} ends before it begins")
+    return range(first, last + 1)
+
+
+@click.command()
+@click.option("--seeds", metavar="A..B", callback=seed_range, default="1..200", show_default=True)
+@click.option("-j", "processes", type=click.IntRange(1), help="Processes; default: all cores.")
+@click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler (pip install .[cluster]).")
+@click.option("--capture", is_flag=True, help="Keep the captures of every seed in artifacts/.")
+@click.option("--show", is_flag=True, help="Only print the scenarios of the seeds.")
+@click.option("--goodput", is_flag=True, help=f"Only write {SNAPSHOT.name} anew.")
+def main(
+    seeds: range,
+    processes: int | None,
+    scheduler: str | None,
+    capture: bool,
+    show: bool,
+    goodput: bool,
+) -> None:
+    """Simulates two hosts in virtual time, with a random scenario for each seed.
+
+    The same seed gives the same packets. A failing seed prints its reason and the command that
+    repeats it, and leaves client.pcapng and server.pcapng in artifacts/sim-SEED/. Exits with 1
+    when a seed failed.
+    """
+    if goodput:
+        SNAPSHOT.write_text(table())
+        print(f"wrote {SNAPSHOT}")
+        return
+    if show:
+        for seed in seeds:
+            print(random_scenario(seed))
+        return
+    report = Report()
+    if capture:
+        for seed in seeds:
+            report.seeds += 1
+            reason = capture_seed(seed)
+            if reason:
+                report.failures.append(Failure(seed, reason))
+            print(f"seed {seed}: {folder(seed)}")
+    else:
+        for portion in portions(seeds, processes, scheduler):
+            for failure in portion.failures:
+                tell(failure, keep=len(report.failures) < FIRST_FAILURES)
+            report.add(portion)
+            if sys.stderr.isatty():
+                print(f"\r{report.seeds} of {len(seeds)}", end="\r", file=sys.stderr)
+    if report.packets:
+        print(
+            f"{report.packets} packets, {report.text / 1e6:.1f} MB, "
+            f"{report.virtual_us / 3.6e9:.1f} hours of virtual time; ends: "
+            + ", ".join(f"{count} {name}" for name, count in report.outcomes.most_common())
+        )
+    failed = len(report.failures)
+    print(f"{report.seeds - failed} passed, {failed} failed")
+    raise SystemExit(failed > 0)
+
+
+def portions(seeds: range, processes: int | None, scheduler: str | None) -> Iterator[Report]:
+    """Reports of workers, here or on a cluster."""
+    if scheduler is not None:
+        yield from on_cluster(scheduler, seeds)
+        return
+    processes = processes or os.cpu_count() or 1
+    if processes == 1:
+        yield from map(run_seeds, jobs(seeds))
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(run_seeds, jobs(seeds))
+
+
+def on_cluster(address: str, seeds: range) -> Iterator[Report]:
+    """Reports of the workers of a dask cluster."""
+    try:
+        cluster = import_module("tools.simulation.cluster")
+    except ImportError as error:
+        raise click.ClickException("--scheduler needs dask: pip install '.[cluster]'") from error
+    try:
+        yield from cluster.reports(address, jobs(seeds))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"scheduler {address}: {error}") from error
+
+
+def tell(failure: Failure, *, keep: bool) -> None:
+    """Print a failure with the command that repeats it; `keep`: leave its captures."""
+    print(f"seed {failure.seed}: {failure.reason}")
+    print(f"    tools/sim --seeds {failure.seed} --capture")
+    if keep:
+        capture_seed(failure.seed)
+        print(f"    {folder(failure.seed)}")
+
+
+def folder(seed: int) -> Path:
+    """Where the captures of `seed` are kept."""
+    return ARTIFACTS / f"sim-{seed}"
+
+
+def capture_seed(seed: int) -> str:
+    """Run `seed` with captures. Returns why it failed, if it did."""
+    folder(seed).mkdir(parents=True, exist_ok=True)
+    return run_seed(seed, Report(), folder(seed))
+
+
+if __name__ == "__main__":
+    main()

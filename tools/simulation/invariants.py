@@ -1,0 +1,61 @@
+"""What holds for every connection after every turn, whatever has happened (RFC 9293 §3.4)."""
+
+from tools.simulation.observer import BrokenRule
+from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
+from ustack.tcp.tcb import NEVER, Tcb
+
+WINDOW_GRANULE = 1 << 14  # bytes, at most, that a scaled window can be rounded up
+
+
+def check_connection(tcb: Tcb) -> None:
+    """Raises BrokenRule if `tcb` contradicts itself, or waits for what no timer will bring."""
+    if tcb.closed or tcb.state in (CLOSED, TIME_WAIT):
+        return
+    snd, rcv, timers = tcb.snd, tcb.rcv, tcb.timers
+    who = f"{tcb.local.address} {tcb.state.name}"
+    if not snd.iss <= snd.una <= snd.nxt <= snd.max:
+        raise BrokenRule(f"{who}: SND.UNA {snd.una}, SND.NXT {snd.nxt}, highest {snd.max}")
+    if tcb.state in (SYN_SENT, SYN_RECEIVED):
+        if timers.rto == NEVER and not tcb.syn_due:
+            raise BrokenRule(f"{who}: the SYN has no timer")
+        return
+    if not rcv.nxt <= rcv.adv:
+        raise BrokenRule(f"{who}: RCV.NXT {rcv.nxt} beyond the window's edge {rcv.adv}")
+    check_sending(tcb, who)
+    buffer = tcb.receive_buffer
+    most = buffer.limit + (1 << rcv.wscale)
+    if buffer.readable > max(most, 0):
+        raise BrokenRule(f"{who}: {buffer.readable} bytes wait in a buffer of {buffer.limit}")
+    if buffer.held > 2 * buffer.limit:
+        raise BrokenRule(f"{who}: {buffer.held} bytes are held for reassembly")
+    if tcb.ack_owed and timers.delayed_ack == NEVER and not tcb.ack_now and not tcb.dirty:
+        raise BrokenRule(f"{who}: an ACK is owed and no timer runs for it")
+
+
+def check_sending(tcb: Tcb, who: str) -> None:
+    """The scoreboard adds up, and something moves on what waits to be sent."""
+    snd, timers, board = tcb.snd, tcb.timers, tcb.scoreboard
+    if board.in_flight != snd.nxt - snd.una:
+        raise BrokenRule(f"{who}: {board.in_flight} in flight, SND.NXT - SND.UNA is another number")
+    ranges = board.ranges()
+    position = snd.una
+    for entry in ranges:
+        if entry.start != position or entry.end <= entry.start:
+            raise BrokenRule(f"{who}: the scoreboard has a gap at {position}: {ranges}")
+        position = entry.end
+    for name, total in (
+        ("sacked", sum(entry.end - entry.start for entry in ranges if entry.sacked)),
+        ("lost", sum(entry.end - entry.start for entry in ranges if entry.lost)),
+        ("resent", sum(entry.end - entry.start for entry in ranges if entry.resent)),
+    ):
+        if getattr(board, name) != total:
+            raise BrokenRule(f"{who}: {name} is {getattr(board, name)}, but {ranges}")
+    if tcb.dirty:
+        return
+    waiting = snd.nxt < tcb.send_buffer.end or (
+        tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin)
+    )
+    if board.in_flight and timers.rto == NEVER:
+        raise BrokenRule(f"{who}: text is in flight and no retransmission timer runs")
+    if waiting and not board.in_flight and timers.persist == NEVER and timers.rto == NEVER:
+        raise BrokenRule(f"{who}: text waits and no timer runs")

@@ -1,0 +1,238 @@
+"""An onlooker on the wire who holds every packet against the RFCs, without looking into a stack.
+
+For each flow and direction it keeps what was sent, acknowledged and promised, and raises
+`BrokenRule` for a packet that no correct TCP sends. It judges what a host sends by what had been
+delivered to that host.
+"""
+
+from dataclasses import dataclass, field
+
+from ustack.errors import MalformedPacket
+from ustack.wire import ipv4, ipv6, tcp, virtio
+from ustack.wire.checksum import ones_sum, pseudo_sum
+from ustack.wire.tcp import ACK, FIN, RST, SYN
+from ustack.wire.tcp_options import Options, decode_options
+
+WRAP = 1 << 32
+KEEP_ALIVE_OR_PROBE = 1  # octet that may go beyond the window: RFC 9293 §3.8.6.1
+
+FlowKey = tuple[bytes, int, bytes, int]  # from address and port, to address and port
+
+
+class BrokenRule(AssertionError):
+    """A packet, or an end of a connection, that the RFCs do not allow."""
+
+
+@dataclass(slots=True)
+class Direction:
+    """What one end has sent on a flow, and what had been delivered to it. Unwrapped positions."""
+
+    isn: int
+    end: int  # after the last octet sent
+    wscale: int | None = None
+    timestamps: bool = False
+    sack: bool = False
+    ack: int | None = None  # the last acknowledgment sent
+    edge: int = 0  # right edge of the window promised last
+    allowed: int | None = None  # right edge that had been promised to this end
+    peer: "Direction | None" = None  # the other end, as it was when this end first heard it
+    resets: int = 0  # RST sent
+    resets_got: int = 0
+
+
+@dataclass(slots=True)
+class Packet:
+    """A TCP segment as seen on the wire."""
+
+    flow: FlowKey
+    header: tcp.TcpHeader
+    options: Options
+    size: int  # payload octets
+    length: int  # of the IP packet
+    gso_size: int
+    head: int  # bytes of all headers
+
+
+@dataclass(slots=True)
+class Observer:
+    """Both directions of every flow."""
+
+    mtu: int
+    directions: dict[FlowKey, Direction] = field(default_factory=dict)
+    incarnations: dict[tuple[FlowKey, int], Direction] = field(default_factory=dict)  # and ISN
+    segments: int = 0
+    text: int = 0  # octets of payload sent
+    resent: int = 0  # of them, for a second time; window probes of one octet are not counted
+
+    def sent(self, frame: bytes) -> None:
+        """A stack hands `frame` to its device. Raises BrokenRule."""
+        packet = parse(frame)
+        if packet is None:
+            return
+        self.segments += 1
+        self.text += packet.size
+        self._check_size(packet)
+        flags = packet.header.flags
+        mine = self.directions.get(packet.flow)
+        peers = self.directions.get(reverse(packet.flow))
+        if flags & RST:
+            if mine is not None:
+                mine.resets += 1
+            return
+        if flags & SYN:
+            mine = self._syn(packet, mine)
+        if mine is None:
+            raise BrokenRule(f"{text(packet)}: no SYN went before")
+        seq = near(packet.header.seq, mine.end)
+        length = packet.size + bool(flags & SYN) + bool(flags & FIN)
+        if packet.size and mine.allowed is not None:
+            if seq + packet.size > mine.allowed + KEEP_ALIVE_OR_PROBE:
+                beyond = seq + packet.size - mine.allowed
+                raise BrokenRule(f"{text(packet)}: {beyond} octets beyond the window (SHLD-16)")
+        if seq > mine.end:
+            raise BrokenRule(f"{text(packet)}: leaves out {seq - mine.end} octets")
+        if packet.size > KEEP_ALIVE_OR_PROBE:
+            self.resent += max(0, min(seq + packet.size, mine.end) - seq - KEEP_ALIVE_OR_PROBE)
+        mine.end = max(mine.end, seq + length)
+        if flags & ACK:
+            self._acknowledgment(packet, mine, peers)
+
+    def delivered(self, frame: bytes) -> None:
+        """`frame` is about to be given to a stack."""
+        packet = parse(frame)
+        if packet is None or not checksum_is_good(frame, packet):
+            return
+        sender = self.directions.get(packet.flow)
+        receiver = self.directions.get(reverse(packet.flow))
+        if receiver is None:
+            return
+        flags = packet.header.flags
+        if flags & RST:
+            receiver.resets_got += 1
+        elif sender is None or (sender.peer or receiver) is not receiver:
+            receiver.allowed = None  # one end was started anew: not to be judged
+        elif flags & ACK:
+            scaled = not flags & SYN and sender.wscale is not None and receiver.wscale is not None
+            window = packet.header.window << (sender.wscale or 0 if scaled else 0)
+            edge = near(packet.header.ack, receiver.end) + window
+            receiver.allowed = max(receiver.allowed or edge, edge)
+        elif flags & SYN:
+            edge = receiver.isn + 1 + packet.header.window
+            receiver.allowed = max(receiver.allowed or edge, edge)
+
+    def _syn(self, packet: Packet, mine: Direction | None) -> Direction:
+        header, options = packet.header, packet.options
+        if mine is None or header.seq != mine.isn % WRAP:
+            mine = Direction(isn=header.seq, end=header.seq)
+            self.directions[packet.flow] = self.incarnations[packet.flow, mine.isn] = mine
+            mine.wscale = options.wscale
+            mine.timestamps = options.tsval is not None
+            mine.sack = options.sack_permitted
+        if header.flags & ACK:
+            syn = (reverse(packet.flow), (header.ack - 1) % WRAP)
+            theirs = self.incarnations.get(syn)
+            for name, offered in (
+                ("window scale", options.wscale is None or (theirs and theirs.wscale is not None)),
+                ("timestamps", options.tsval is None or (theirs and theirs.timestamps)),
+                ("SACK", not options.sack_permitted or (theirs and theirs.sack)),
+            ):
+                if not offered:
+                    raise BrokenRule(f"{text(packet)}: {name} in answer to a SYN without")
+        return mine
+
+    def _acknowledgment(self, packet: Packet, mine: Direction, peers: Direction | None) -> None:
+        header = packet.header
+        if mine.peer is None:
+            acknowledged = (reverse(packet.flow), (header.ack - 1) % WRAP)
+            mine.peer = self.incarnations.get(acknowledged, peers)
+        peers = mine.peer
+        if peers is None:
+            raise BrokenRule(f"{text(packet)}: acknowledges a flow that does not exist")
+        ack = near(header.ack, peers.end)
+        if ack > peers.end:
+            raise BrokenRule(f"{text(packet)}: acknowledges what was never sent")
+        if mine.ack is not None and ack < mine.ack:
+            raise BrokenRule(f"{text(packet)}: takes an acknowledgment back")
+        scale = mine.wscale if mine.wscale is not None and peers.wscale is not None else 0
+        edge = ack + (header.window << (0 if header.flags & SYN else scale))
+        # rounded to 2^scale either way (RFC 7323 §2.4), it may move back by two roundings
+        # and a SYN cannot say more than 65535.
+        if mine.ack is not None and not header.flags & SYN and edge + (2 << scale) <= mine.edge:
+            raise BrokenRule(
+                f"{text(packet)}: pulls the window back by {mine.edge - edge} (SHLD-14)"
+            )
+        mine.edge = edge if mine.ack is None else max(mine.edge, edge)
+        mine.ack = ack
+        options = packet.options
+        if mine.timestamps and peers.timestamps and options.tsval is None:
+            raise BrokenRule(f"{text(packet)}: no timestamp (RFC 7323 §3.2)")
+        if options.sack and not (mine.sack and peers.sack):
+            raise BrokenRule(f"{text(packet)}: SACK without permission")
+        for left32, right32 in options.sack:
+            left, right = near(left32, peers.end), near(right32, peers.end)
+            if not left < right <= peers.end:
+                raise BrokenRule(f"{text(packet)}: SACK of what was never sent")
+
+    def _check_size(self, packet: Packet) -> None:
+        wire = packet.length
+        if packet.gso_size:
+            wire = packet.head + min(packet.gso_size, packet.size)
+        if wire > self.mtu:
+            raise BrokenRule(f"{text(packet)}: {wire} bytes on a link of {self.mtu}")
+
+
+def near(low32: int, position: int) -> int:
+    """The position closest to `position` with these low bits (an implementation of its own)."""
+    delta = (low32 - position + WRAP // 2) % WRAP - WRAP // 2
+    return position + delta
+
+
+def reverse(flow: FlowKey) -> FlowKey:
+    """The other direction."""
+    return flow[2], flow[3], flow[0], flow[1]
+
+
+def parse(frame: bytes) -> Packet | None:
+    """The TCP segment in `frame`; None for anything else, fragments and damaged ones included."""
+    start = virtio.HEADER_LEN
+    try:
+        if frame[start] >> 4 == 4:
+            v4 = ipv4.decode(frame, start)
+            if v4.protocol != ipv4.TCP or v4.more_fragments or v4.fragment_offset:
+                return None
+            src, dst, at, end = v4.src, v4.dst, start + v4.header_len, start + v4.total_length
+        else:
+            v6 = ipv6.decode(frame, start)
+            if v6.protocol != ipv6.TCP or v6.fragment:
+                return None
+            src, dst, at, end = v6.src, v6.dst, v6.payload_offset, v6.end
+        header = tcp.decode(frame, at, end)
+        options = decode_options(frame, at + 20, at + header.data_offset)
+    except MalformedPacket:
+        return None
+    flow = (src, header.src_port, dst, header.dst_port)
+    head = at + header.data_offset - start
+    _, gso_type, _, gso_size, _, _ = virtio.HEADER.unpack_from(frame)
+    size = end - start - head
+    return Packet(flow, header, options, size, end - start, gso_size if gso_type else 0, head)
+
+
+def checksum_is_good(frame: bytes, packet: Packet) -> bool:
+    """Whether a stack will accept the TCP checksum."""
+    if frame[0] & (virtio.NEEDS_CSUM | virtio.DATA_VALID):
+        return True
+    src, _, dst, _ = packet.flow
+    end = virtio.HEADER_LEN + packet.length
+    length = packet.size + packet.header.data_offset
+    total = pseudo_sum(src, dst, ipv4.TCP, length) + ones_sum(frame[end - length : end])
+    return total % 65535 == 0
+
+
+def text(packet: Packet) -> str:
+    """The packet in words, for a message."""
+    header = packet.header
+    flags = tcp.flags_text(header.flags)
+    return (
+        f"[{flags}] {header.src_port} > {header.dst_port} seq {header.seq} len {packet.size} "
+        f"ack {header.ack} win {header.window}"
+    )
