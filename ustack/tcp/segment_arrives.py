@@ -49,7 +49,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     snd, rcv = tcb.snd, tcb.rcv
     flags = seg.flags
     tcb.counters.segments_in += 1
-    if state is SYN_RECEIVED and flags & SYN and not _syn_in_syn_received(tcb, seg):
+    if state is SYN_RECEIVED and flags & (SYN | RST) == SYN and not _syn_in_syn_received(tcb, seg):
         return None
 
     # First, check the sequence number (Table 6), after PAWS (RFC 7323 §5.3)
@@ -229,7 +229,8 @@ def queue_syn_text(tcb: Tcb, seg: Segment) -> None:
     Linux: it is not acknowledged with the SYN; the peer resends it if it must.
     """
     if seg.payload:
-        tcb.receive_buffer.insert(seg.seq + 1, bytes(seg.payload))
+        size = min(tcb.receive_buffer.limit, MAX_UNSCALED_WINDOW)
+        tcb.receive_buffer.insert(seg.seq + 1, bytes(seg.payload[:size]))
 
 
 def _open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
@@ -256,6 +257,8 @@ def _established(tcb: Tcb, seg: Segment, now: int) -> None:
         _measure(tcb, seg, None, now)
         if not tcb.rtt.srtt:
             tcb.rtt.distrust_initial()
+        if tcb.retransmits > 1 and tcb.congestion is not None:
+            tcb.congestion.on_rto(0, now, repeated=True)  # RFC 6928 §2: begin with one segment
     elif tcb.timers.rto is not NEVER:
         tcb.rtt.sample(now - tcb.last_data_sent_at)
     tcb.retransmits = 0
@@ -402,6 +405,8 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ack_now = True
     if end > edge:
         end = edge
+    if fin and end < max(nxt, receive_buffer.end):
+        fin = 0  # text behind it has arrived before: no honest peer sends this FIN
     if fin and rcv.fin is None:
         rcv.fin = end
     size = min(len(payload), rcv.mss)
