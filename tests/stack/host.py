@@ -405,11 +405,14 @@ class Peer:
             self.tsecr = options.tsval
         if header.flags & tcp.SYN and not self._heard_syn:
             self.our_isn, self._heard_syn = header.seq, True
+        seq = relative(header.seq, self.our_isn)
+        if not self._heard_syn and header.flags == tcp.RST | tcp.ACK:
+            seq = header.seq  # the answer to what belongs to no connection: <SEQ=0>
         letters = "".join(letter for letter in "FSRPUEW." if header.flags & FLAGS[letter])
         return Reply(
             sent.at,
             letters,
-            relative(header.seq, self.our_isn),
+            seq,
             relative(header.ack, self.isn) if header.flags & tcp.ACK else 0,
             header.window,
             header.urgent,
