@@ -201,10 +201,11 @@ async def test_a_full_device_keeps_the_packets_until_it_has_room() -> None:
         device.full = True
         writer.write(b"patience")
         await asyncio.sleep(0.01)
-        refused = device.refused
+        refused, wake_ups = device.refused, near.driver.wake_ups
         assert refused > 0
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
         assert device.refused == refused  # nobody polls
+        assert near.driver.wake_ups - wake_ups <= 1
         device.full = False
         assert device.on_readable is not None
         device.on_readable()

@@ -73,6 +73,7 @@ class Driver:
         self._in_turn = False
         self._turn_pending = False
         self._read_pending = False
+        self._due_pending = False
         self._device_full = False
         self._posted: list[tuple[Tcb | Listener, int]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -130,13 +131,13 @@ class Driver:
         Every user is closed in order; whatever is not finished after `timeout` seconds, or when
         the caller is cancelled, is aborted.
         """
-        if self.closed:
+        if self.closed or self._idle is not None:
             return
+        self._idle = self.loop.create_future()
         for user in list(self.users):
             user.close()
+        self.request_turn()
         try:
-            self._idle = self.loop.create_future()
-            self.request_turn()
             async with asyncio.timeout(timeout):
                 await self._idle
         except TimeoutError:
@@ -159,6 +160,10 @@ class Driver:
 
     def _timer_fired(self) -> None:
         self._timer = None
+        self._due()
+
+    def _due(self) -> None:
+        self._due_pending = False
         if self.closed:
             return
         self.wake_ups += 1
@@ -181,7 +186,7 @@ class Driver:
         try:
             frames = self.device.read(READ_BUDGET, now)
         except OSError as error:
-            self._device_gone(error)
+            self._device_gone(error, now)
             return
         stack_input = self.stack.input
         for frame in frames:
@@ -223,7 +228,7 @@ class Driver:
                 self.request_turn()
         finally:
             self._in_turn = False
-        if stack.acks_held:
+        if stack.acks_held and not self._device_full:
             self.request_turn()
         else:
             self._arm(now)
@@ -242,13 +247,18 @@ class Driver:
             deadline = held
         if deadline is None:
             return
+        if deadline <= now:
+            if not self._due_pending:
+                self._due_pending = True
+                self.loop.call_soon(self._due)
+            return
         if self._timer is not None:
             if self._timer_at <= deadline:
                 return
             self._timer.cancel()
         self._timer_at = deadline
         # One µs more: rounding in floats must not wake us before the deadline.
-        self._timer = self.loop.call_later(max(deadline - now + 1, 0) / 1e6, self._timer_fired)
+        self._timer = self.loop.call_later((deadline - now + 1) / 1e6, self._timer_fired)
 
     def _frames_wait(self) -> None:
         """A device without a descriptor has frames, room, or a new deadline."""
@@ -266,12 +276,12 @@ class Driver:
         self._device_full = False
         self._requested()
 
-    def _device_gone(self, error: OSError) -> None:
+    def _device_gone(self, error: OSError, now: int) -> None:
         """Nothing will arrive or leave any more: users learn it, and polling stops."""
         logger.error("%s", error)
         self.device_lost.set()
         for tcb in self.stack.connections():
-            self.stack.abort(tcb, self._clock())
+            self.stack.abort(tcb, now)
         self._unregister()
 
     def _check_idle(self) -> None:
