@@ -115,6 +115,11 @@ class ReceiveBuffer:
         """Number of blocks waiting behind a gap."""
         return len(self._blocks)
 
+    @property
+    def end(self) -> int:
+        """Position after the last octet behind a gap, 0: there is none."""
+        return self._blocks[-1].end if self._blocks else 0
+
     def insert(self, start: int, payload: Buffer) -> bool:
         """Keep text that begins beyond RCV.NXT. False: refused, the memory for it is used up.
 

@@ -1,0 +1,55 @@
+"""What the fuzzers found, each in the few segments that it takes."""
+
+from tests.stack.host import Host, Peer, both_versions
+from ustack.config import TcpConfig
+from ustack.tcp.state import CLOSE_WAIT, ESTABLISHED, SYN_RECEIVED
+
+
+@both_versions
+def test_a_fin_in_front_of_text_that_has_arrived_behind_a_gap_is_none(version: int) -> None:
+    host = Host(version)
+    peer = Peer(host)
+    tcb = peer.establish(sack=True)
+    peer.send(".", 11, 1, b"k" * 10)
+    peer.send("F.", 6, 1)
+    assert peer.send(".", 1, 1, b"a" * 10) == [". 1:1(0) ack 21"]
+    assert tcb.state is ESTABLISHED and host.read(tcb) == b"a" * 10 + b"k" * 10
+    assert not tcb.eof
+    peer.send("F.", 21, 1)
+    assert tcb.state is CLOSE_WAIT and host.read(tcb) == b"" and tcb.eof
+
+
+@both_versions
+def test_a_fin_in_front_of_text_that_came_with_the_syn_is_none(version: int) -> None:
+    host = Host(version)
+    listener = host.listen()
+    peer = Peer(host)
+    peer.put("S", 0, 0, b"x" * 100)
+    host.turn()
+    peer.heard()
+    peer.send("F.", 1, 1)
+    tcb = host.stack.accept(listener)
+    assert tcb is not None and tcb.state is ESTABLISHED
+    assert host.read(tcb) == b"x" * 100 and not tcb.eof
+
+
+@both_versions
+def test_a_reset_with_syn_is_not_answered_in_syn_received(version: int) -> None:
+    host = Host(version)
+    host.listen()
+    peer = Peer(host)
+    peer.send("S", 0)
+    assert peer.send("SR", 0) == []
+    (tcb,) = host.stack.connections()
+    assert tcb.state is SYN_RECEIVED
+
+
+@both_versions
+def test_text_on_a_syn_is_kept_only_as_far_as_the_window_goes(version: int) -> None:
+    host = Host(version, TcpConfig(receive_buffer=3000))
+    listener = host.listen()
+    peer = Peer(host)
+    peer.send("S", 0, 0, b"x" * 5000)
+    peer.send(".", 1, 1)
+    tcb = host.stack.accept(listener)
+    assert tcb is not None and host.read(tcb) == b"x" * 3000
