@@ -53,3 +53,15 @@ def test_text_on_a_syn_is_kept_only_as_far_as_the_window_goes(version: int) -> N
     peer.send(".", 1, 1)
     tcb = host.stack.accept(listener)
     assert tcb is not None and host.read(tcb) == b"x" * 3000
+
+
+@both_versions
+def test_text_on_a_syn_is_not_reported_as_if_it_were_behind_a_gap(version: int) -> None:
+    host = Host(version)
+    host.listen()
+    peer = Peer(host)
+    peer.send("S", 0, 0, b"x", options=peer.syn_options(1000, None, True, None))
+    peer.put(".", -10, 1, b"old")
+    host.turn()
+    reply = peer.reply()
+    assert str(reply) == ". 1:1(0) ack 1" and not reply.options.sack
