@@ -84,4 +84,4 @@ class StackConfig:
     resets_per_second: int = 1000  # RSTs to segments without a connection
     icmp_per_second: int = 1000  # echo replies and errors that we originate
     max_fragments: int = 1 << 20  # bytes held for IP reassembly, over all datagrams
-    fragment_timeout_us: int = 30 * SECOND  # RFC 1122 §3.3.2: 60 to 120 s; Linux ipfrag_time: 30 s
+    fragment_timeout_us: int = 60 * SECOND  # RFC 1122 §3.3.2, RFC 8200 §4.5

@@ -144,6 +144,8 @@ class IpInput:
             raise MalformedPacket(reason)
         whole = self._reassembler.whole(datagram)
         if whole is None:
+            if offset == 0:
+                datagram.quote = arrived
             if datagram.slot is None:
                 self._wheel.insert(datagram, now + self._config.fragment_timeout_us, now)
             self._seen(arrived, now)
@@ -214,12 +216,23 @@ class IpInput:
         if self._probe is not None:
             self._probe.received(arrived, "", now)
 
-    def timed_out(self, datagram: Datagram) -> None:
-        """Pieces were still missing when its time was up."""
+    def timed_out(self, datagram: Datagram, now: int) -> None:
+        """Pieces were still missing when its time was up.
+
+        The sender is told so if the first piece is here (RFC 1122 §3.3.2, RFC 8200 §4.5).
+        """
         self._counters["fragments-timed-out"] += 1
         self._reassembler.drop(datagram)
 
     def _deliver_udp(
+        frame = datagram.quote
+        if not frame:
+            return
+        if frame[START] >> 4 == 4:
+            kind, src, dst = icmp.V4_TIME_EXCEEDED, frame[22:26], frame[26:30]
+        else:
+            kind, src, dst = icmp.V6_TIME_EXCEEDED, frame[18:34], frame[34:50]
+        self._icmp_error(frame, src, dst, kind, icmp.REASSEMBLY_TIME_EXCEEDED, 0, now)
         self, frame: bytes, src: bytes, dst: bytes, start: int, end: int, now: int
     ) -> None:
         """No datagram sockets: a port unreachable tells the sender (RFC 1122 §4.1.3.1)."""

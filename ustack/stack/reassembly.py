@@ -13,13 +13,14 @@ MAX_PAYLOAD = 65535  # bytes
 class Datagram:
     """The pieces of one datagram that have arrived."""
 
-    __slots__ = ("due_at", "end", "first", "held", "key", "pieces", "slot")
+    __slots__ = ("due_at", "end", "first", "held", "key", "pieces", "quote", "slot")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.pieces: list[tuple[int, bytes]] = []  # (offset, data), ascending and disjoint
         self.end: int | None = None  # payload length, once the last piece is here
         self.first: bytes | None = None  # header of the piece at offset 0
+        self.quote = b""  # the frame of that piece, for an ICMP error
         self.held = 0
         self.due_at = NEVER
         self.slot: object = None

@@ -445,7 +445,7 @@ class Stack:
                     del self._table[entry.flow]
                 self._time_waits.ended()
             elif type(entry) is Datagram:
-                self._ip_input.timed_out(entry)
+                self._ip_input.timed_out(entry, now)
 
     def flush(self, now: int, write: Write, *, again: bool = False) -> bool:  # hot
         """Send what is owed and what the windows allow, each connection in its turn.
