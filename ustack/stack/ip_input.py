@@ -14,7 +14,7 @@ from ustack.stack import icmp as icmp_errors
 from ustack.stack.flows import FlowTable
 from ustack.stack.ip import TCP, Addresses, Output, PathMtus
 from ustack.stack.probe import Probe
-from ustack.stack.reassembly import Datagram, Reassembler
+from ustack.stack.reassembly import MAX_PAYLOAD, Datagram, Reassembler
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.tcb import Tcb
@@ -158,6 +158,8 @@ class IpInput:
             protocol, src, dst, head = first[0], first[9:25], first[25:41], first[1:]
         else:
             protocol, src, dst, head = first[9], first[12:16], first[16:20], first
+        if len(src) == 4 and len(head) + len(whole) > MAX_PAYLOAD:
+            raise MalformedPacket("fragment-length")  # RFC 791 §3.1: no header can say so
         frame = virtio.PLAIN + head + whole
         self._deliver(frame, protocol, src, dst, START + len(head), len(frame), arrived, now)
 
@@ -223,8 +225,6 @@ class IpInput:
         """
         self._counters["fragments-timed-out"] += 1
         self._reassembler.drop(datagram)
-
-    def _deliver_udp(
         frame = datagram.quote
         if not frame:
             return
@@ -233,13 +233,19 @@ class IpInput:
         else:
             kind, src, dst = icmp.V6_TIME_EXCEEDED, frame[18:34], frame[34:50]
         self._icmp_error(frame, src, dst, kind, icmp.REASSEMBLY_TIME_EXCEEDED, 0, now)
+
+    def _deliver_udp(
         self, frame: bytes, src: bytes, dst: bytes, start: int, end: int, now: int
     ) -> None:
         """No datagram sockets: a port unreachable tells the sender (RFC 1122 §4.1.3.1)."""
         header = udp.decode(frame, start, end)
-        if header.checksum and not frame[0] & CHECKSUM_KNOWN:
+        # IPv6 has no datagrams without a checksum (RFC 8200 §8.1)
+        if (header.checksum or len(src) == 16) and not frame[0] & CHECKSUM_KNOWN:
             total = pseudo_sum(src, dst, UDP, header.length)
-            if (total + ones_sum(memoryview(frame)[start : start + header.length])) % 65535:
+            if (
+                not header.checksum
+                or (total + ones_sum(memoryview(frame)[start : start + header.length])) % 65535
+            ):
                 raise MalformedPacket("udp-checksum")
         self._counters["udp-no-port"] += 1
         if len(src) == 4:
