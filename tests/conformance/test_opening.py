@@ -1,4 +1,4 @@
-"""Opening: who may open what, from where to where, and with which numbers (RFC 9293 §3.4, §3.9.1)."""
+"""Opening: who may open what, to where, with which numbers (RFC 9293 §3.4, §3.9.1)."""
 
 from itertools import pairwise
 

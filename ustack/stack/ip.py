@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2s
 from ipaddress import ip_address, ip_interface
 from struct import Struct
 
@@ -87,7 +88,10 @@ class HeaderTemplate:
 
     __slots__ = ("base", "ident", "ip_sum", "pseudo", "version")
 
-    def __init__(self, tcb: Tcb, src: bytes, dst: bytes, *, offload: bool, ident: int) -> None:
+    def __init__(
+        self, tcb: Tcb, src: bytes, dst: bytes, *, offload: bool, ident: int, label: int
+    ) -> None:
+        """`ident`: the first IPv4 identification; `label`: the IPv6 flow label."""
         config = tcb.config
         tail = wire_tcp.encode(tcb.local.port, tcb.remote.port, 0, 0, 0, 0)
         if len(src) == 4:
@@ -106,9 +110,8 @@ class HeaderTemplate:
             head = zeroed
         else:
             self.version = 6
-            flow_label = ones_sum(src + dst + tail[:4]) or 1  # RFC 6437: constant per flow
             head = ipv6.encode(
-                src, dst, TCP, 0, hop_limit=config.ttl, dscp=config.dscp, flow_label=flow_label
+                src, dst, TCP, 0, hop_limit=config.ttl, dscp=config.dscp, flow_label=label
             )
             self.ip_sum = 0
         self.ident = ident
@@ -127,11 +130,23 @@ class Output:
     Between flushes frames wait in `queue`; the stack hands them out first at the next flush.
     """
 
-    __slots__ = ("_gso", "_offload", "_probe", "_write", "full", "now", "queue")
+    __slots__ = (
+        "_dscp",
+        "_gso",
+        "_offload",
+        "_probe",
+        "_ttl",
+        "_write",
+        "full",
+        "now",
+        "queue",
+    )
 
     def __init__(self, config: StackConfig, probe: Probe | None) -> None:
         self._offload = config.checksum_offload
         self._gso = config.gso_max > 0
+        self._ttl = config.tcp.ttl
+        self._dscp = config.tcp.dscp
         self._probe = probe
         self._write: Write | None = None
         self.queue: list[tuple[Sequence[Buffer], str]] = []
@@ -264,7 +279,7 @@ class Output:
             )
         )
         _WORD.pack_into(tail, wire_tcp.CHECKSUM_OFFSET, checksum(tail))
-        self.packet(src, dst, TCP, bytes(tail), note)
+        self.packet(src, dst, TCP, bytes(tail), note, dscp=self._dscp)
 
     def fragments(
         self,
@@ -301,12 +316,16 @@ class Output:
                 head += extension
             self.send((virtio.PLAIN + head + piece,), "")
 
-    def packet(self, src: bytes, dst: bytes, protocol: int, payload: bytes, note: str) -> None:
+    def packet(
+        self, src: bytes, dst: bytes, protocol: int, payload: bytes, note: str, *, dscp: int = 0
+    ) -> None:
         """Send one IP packet whose payload is complete; too large for the link is not sent."""
         if len(src) == 4:
-            head = ipv4.encode(src, dst, protocol, len(payload), dont_fragment=True)
+            head = ipv4.encode(
+                src, dst, protocol, len(payload), ttl=self._ttl, dscp=dscp, dont_fragment=True
+            )
         else:
-            head = ipv6.encode(src, dst, protocol, len(payload))
+            head = ipv6.encode(src, dst, protocol, len(payload), hop_limit=self._ttl, dscp=dscp)
         self.send((virtio.PLAIN + head + payload,), note)
 
 
@@ -334,6 +353,12 @@ class PathMtus:
         if len(self._known) >= MAX_PATH_MTUS:
             del self._known[next(iter(self._known))]
         self._known[remote] = (mtu, now + PATH_MTU_LIFETIME_US)
+
+
+def flow_label(flow: bytes, secret: bytes) -> int:
+    """The IPv6 flow label of a connection: uniform, hard to guess and never 0 (RFC 6437 §3)."""
+    digest = blake2s(flow, key=secret, digest_size=4, person=b"label").digest()
+    return int.from_bytes(digest, "big") % 0xFFFFF + 1
 
 
 def fixed_headers(address: bytes) -> int:

@@ -28,6 +28,7 @@ from ustack.stack.ip import (
     PathMtus,
     Write,
     fixed_headers,
+    flow_label,
 )
 from ustack.stack.ip_input import CHECKSUM_KNOWN, START, IpInput
 from ustack.stack.listener import Listener
@@ -691,6 +692,7 @@ class Stack:
             remote,
             offload=self.config.checksum_offload,
             ident=self._randrange(1 << 16),
+            label=flow_label(tcb.flow, self._secret),
         )
 
     def send(
