@@ -177,9 +177,7 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
 def _send_early_ack(tcb: Tcb, now: int, emit: Emit) -> bool:
     """Answer what was not acceptable in SYN-RECEIVED (RFC 9293 §3.10.7.4, first)."""
     note = tcb.probe_due
-    options = b""  # no SACK: text that came with the SYN is behind no gap
-    if tcb.ts_on:
-        options = TIMESTAMP_LAYOUT.pack(NOP_NOP_TS, timestamp(tcb, now), tcb.ts_recent)
+    options = timestamps(tcb, now)  # no SACK: text that came with the SYN is behind no gap
     if not emit(tcb, tcb.snd.nxt, ACK, _window(tcb), options, (), 0, 0, note):
         return False
     tcb.probe_due = ""
