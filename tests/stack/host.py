@@ -444,7 +444,7 @@ class Peer:
     ) -> Tcb:
         """A passive open by the stack, accepted; `rtt`: how long our SYN,ACK takes."""
         host = self.host
-        if not host.stack.listeners():
+        if all(listener.port != self.our_port for listener in host.stack.listeners()):
             host.listen(self.our_port)
         options = self.syn_options(mss, wscale, sack, tsval)
         (answer,) = self.send("S", 0, options=options, win=win)
