@@ -296,9 +296,10 @@ class KernelApi:
         def act() -> int:
             if fd in self._epolls:
                 self._epolls.pop(fd).close()
+            elif fd in self._sockets:
+                self._sockets.pop(fd).close()
             else:
-                self.socket_of(fd).close()
-                del self._sockets[fd]
+                os.close(fd)
             return 0
 
         return _now(act)
@@ -326,6 +327,19 @@ class KernelApi:
             return int(buffer.value)
 
         return _now(act)
+
+    def pipe(self) -> Call[tuple[int, int]]:
+        yield from ()
+        return os.pipe()
+
+    def splice(self, source: int, target: int, size: int, flags: int) -> Call[int]:
+        return _now(lambda: os.splice(source, target, size, flags=flags))
+
+    def open(self, path: str, flags: int) -> Call[int]:
+        return _now(lambda: os.open(path, flags))
+
+    def sendfile(self, target: int, source: int, offset: int | None, size: int) -> Call[int]:
+        return _now(lambda: os.sendfile(target, source, offset, size))
 
     def poll(self, entries: Sequence[tuple[int, int]], timeout_ms: int) -> Call[list[int]]:
         yield from ()

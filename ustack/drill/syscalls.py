@@ -4,7 +4,9 @@ Owns the names that scripts give to descriptors. Knows nothing of time.
 """
 
 import ipaddress
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from ustack.drill.constants import CONSTANTS, value_of
@@ -68,6 +70,10 @@ class Syscalls:
             "epoll_create": self._epoll_create,
             "epoll_ctl": self._epoll_ctl,
             "epoll_wait": self._epoll_wait,
+            "pipe": self._pipe,
+            "splice": self._splice,
+            "open": self._open,
+            "sendfile": self._sendfile,
         }
 
     def call(self, event: SyscallEvent) -> Call[int]:
@@ -315,6 +321,41 @@ class Syscalls:
                 raise ScriptFailure(event.position, "this structure is not supported")
             return _int_bytes(self._number(event, on)) + _int_bytes(self._number(event, seconds))
         return b"".join(_int_bytes(number) for number in self._numbers(event, value))
+
+    # Pipes and files
+
+    def _pipe(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 1)
+        names = self._numbers(event, event.arguments[0])
+        if len(names) != 2:
+            raise ScriptFailure(event.position, "pipe() takes the names of two descriptors")
+        reading, writing = yield from self._api.pipe()
+        self._fds[names[0]], self._fds[names[1]] = reading, writing
+        return 0
+
+    def _splice(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 6)
+        size, flags = (self._number(event, event.arguments[index]) for index in (4, 5))
+        return (yield from self._api.splice(self._fd(event, 0), self._fd(event, 2), size, flags))
+
+    def _open(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 2, 3)
+        path = event.arguments[0]
+        if not isinstance(path, String):
+            raise ScriptFailure(event.position, "open() takes a path as its first argument")
+        found = Path(event.position.file).parent / os.fsdecode(path.value)
+        fd = yield from self._api.open(str(found), self._number(event, event.arguments[1]))
+        self._bind_fd(event, fd)
+        return fd
+
+    def _sendfile(self, event: SyscallEvent) -> Call[int]:
+        self._count(event, 4)
+        _, _, written, count = event.arguments
+        offset: int | None = None
+        if isinstance(written, Array) and written.items:
+            offset = self._number(event, written.items[0])
+        size = self._number(event, count)
+        return (yield from self._api.sendfile(self._fd(event, 0), self._fd(event, 1), offset, size))
 
     # Readiness
 

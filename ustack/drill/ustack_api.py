@@ -1,7 +1,10 @@
 """System calls with descriptors, on the sockets of a `SocketLayer`."""
 
 import errno
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ustack.drill.constants import CONSTANTS
 from ustack.drill.host import Message
@@ -18,6 +21,26 @@ SIOCINQ, SIOCOUTQ = CONSTANTS["SIOCINQ"], CONSTANTS["SIOCOUTQ"]
 SIOCOUTQNSD = CONSTANTS["SIOCOUTQNSD"]
 MSG_FASTOPEN = CONSTANTS["MSG_FASTOPEN"]
 INT = 4  # bytes of an int
+PIPE_SIZE = 65536  # bytes; Linux, pipe(7)
+SPLICE_F_NONBLOCK = CONSTANTS["SPLICE_F_NONBLOCK"]
+
+
+@dataclass(slots=True)
+class Pipe:
+    """A pipe; its contents are zeros, so a count is enough."""
+
+    held: int = 0
+
+
+@dataclass(slots=True)
+class RegularFile:
+    """A file opened for reading: its size, and where it stands."""
+
+    size: int
+    offset: int = 0
+
+
+File = Socket | Epoll | Pipe | RegularFile
 
 
 class UstackApi:
@@ -26,7 +49,7 @@ class UstackApi:
     def __init__(self, layer: SocketLayer, clock: Callable[[], int]) -> None:
         self._layer = layer
         self._clock = clock
-        self._files: dict[int, Socket | Epoll] = {}
+        self._files: dict[int, File] = {}
 
     def socket_of(self, fd: int) -> Socket | None:
         """The socket behind a descriptor."""
@@ -49,7 +72,7 @@ class UstackApi:
             raise os_error(errno.EINVAL)
         return found
 
-    def _install(self, file: Socket | Epoll) -> int:
+    def _install(self, file: File) -> int:
         fd = FIRST_FD
         while fd in self._files:
             fd += 1
@@ -155,6 +178,46 @@ class UstackApi:
         if request == SIOCOUTQNSD:
             return socket.unsent_queue()
         raise os_error(errno.ENOTTY)
+
+    def pipe(self) -> Call[tuple[int, int]]:
+        yield from ()
+        made = Pipe()
+        return self._install(made), self._install(made)
+
+    def splice(self, source: int, target: int, size: int, flags: int) -> Call[int]:
+        """From a socket to a pipe, or from a pipe to a socket (splice(2))."""
+        one, other = self._files.get(source), self._files.get(target)
+        waits = c.MSG_DONTWAIT if flags & SPLICE_F_NONBLOCK else 0
+        if isinstance(one, Socket) and isinstance(other, Pipe):
+            room = PIPE_SIZE - other.held
+            if not room:
+                raise os_error(errno.EAGAIN)
+            received = yield from one.receive(min(size, room), waits, self._clock())
+            other.held += received.size
+            return received.size
+        if isinstance(one, Pipe) and isinstance(other, Socket):
+            sent = yield from other.send(bytes(min(size, one.held)), waits, self._clock())
+            one.held -= sent
+            return sent
+        raise os_error(errno.EINVAL)
+
+    def open(self, path: str, flags: int) -> Call[int]:
+        """A file that is there; only its size matters, as all payloads are zeros."""
+        yield from ()
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise os_error(errno.EACCES)
+        return self._install(RegularFile(Path(path).stat().st_size))
+
+    def sendfile(self, target: int, source: int, offset: int | None, size: int) -> Call[int]:
+        file = self._files.get(source)
+        if not isinstance(file, RegularFile):
+            raise os_error(errno.EBADF if file is None else errno.EINVAL)
+        start = file.offset if offset is None else offset
+        count = max(0, min(size, file.size - start))
+        sent = yield from self._socket(target).send(bytes(count), 0, self._clock())
+        if offset is None:
+            file.offset += sent
+        return sent
 
     def poll(self, entries: Sequence[tuple[int, int]], timeout_ms: int) -> Call[list[int]]:
         sockets = [(self.socket_of(fd), events) for fd, events in entries]
