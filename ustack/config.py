@@ -20,6 +20,7 @@ class TcpConfig:
     syn_retransmissions: int = 7  # RFC 9293 §3.8.3: 3 minutes or more (1+2+4+...+64+120 s)
     syn_ack_retransmissions: int = 5  # Linux tcp_synack_retries
     orphan_retransmissions: int = 8  # Linux tcp_orphan_retries: after close(), nobody waits
+    report_soft_errors: bool = True  # False: no SOFT_ERROR events (RFC 9293 §3.9.1.8, SHLD-20)
 
     # Time limits
     user_timeout_us: int | None = None  # RFC 5482; None: only R2 limits

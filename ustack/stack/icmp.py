@@ -6,7 +6,7 @@ from ustack.stack.ip import MIN_MTU_IPV4, MIN_MTU_IPV6, PathMtus
 from ustack.tcp.handshake import resize_segments
 from ustack.tcp.seq import unwrap
 from ustack.tcp.state import SYN_SENT
-from ustack.tcp.tcb import SOFT_ERROR, Tcb, finish
+from ustack.tcp.tcb import Tcb, finish, report
 from ustack.wire import icmp
 from ustack.wire.icmp import IcmpMessage
 
@@ -33,7 +33,7 @@ def error_arrives(
         return "icmp-no-connection", None
     tcb = found
     snd = tcb.snd
-    if not snd.una <= unwrap(quote.seq, snd.una) < max(snd.max, snd.una + 1):
+    if not snd.una <= unwrap(quote.seq, snd.una) < snd.max:
         return "icmp-not-in-flight", None
     if _is_too_big(message, version):
         return _packet_too_big(tcb, message, version, quote.dst, path_mtus, now)
@@ -43,8 +43,7 @@ def error_arrives(
     if tcb.state is SYN_SENT and isinstance(error, ConnectionRefused):
         finish(tcb, error)
         return "icmp-refused", tcb
-    tcb.soft_error = error
-    tcb.events |= SOFT_ERROR
+    report(tcb, error)
     return "icmp-soft-error", tcb
 
 

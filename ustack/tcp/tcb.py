@@ -309,6 +309,13 @@ def finish(tcb: Tcb, error: UStackError | None) -> None:
     retire(tcb)
 
 
+def report(tcb: Tcb, error: UStackError) -> None:
+    """ERROR_REPORT (RFC 9293 §3.9.1.8): `error` is remembered, and told unless that was muted."""
+    tcb.soft_error = error
+    if tcb.config.report_soft_errors:
+        tcb.events |= SOFT_ERROR
+
+
 def retire(tcb: Tcb) -> None:
     """Free what a connection that is CLOSED or has entered TIME-WAIT needs no longer."""
     tcb.closed = True

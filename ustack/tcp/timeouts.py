@@ -5,7 +5,7 @@ TIME-WAIT has no timer here: stack/time_wait.py holds it.
 
 from ustack.errors import ConnectionTimedOut
 from ustack.tcp.state import FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
-from ustack.tcp.tcb import NEVER, SOFT_ERROR, Tcb, finish
+from ustack.tcp.tcb import NEVER, Tcb, finish, report
 
 
 def deadline(tcb: Tcb) -> int:  # hot
@@ -128,8 +128,7 @@ def _give_up(tcb: Tcb, now: int, tries: int) -> bool:
 def _advise(tcb: Tcb) -> None:
     """Past R1: the user hears of the delivery problem (SHLD-9, MUST-47)."""
     if tcb.retransmits == tcb.config.r1_retransmissions:
-        tcb.soft_error = tcb.soft_error or ConnectionTimedOut("retransmitting")
-        tcb.events |= SOFT_ERROR
+        report(tcb, tcb.soft_error or ConnectionTimedOut("retransmitting"))
 
 
 def _keep_alive_timeout(tcb: Tcb, now: int) -> None:
