@@ -5,6 +5,7 @@ Its counters, ports and interfaces are its own too, so tests can run side by sid
 
 import ctypes
 import os
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,14 @@ PING_GROUPS = "0 0"  # our group may open ICMP sockets
 @pytest.fixture(autouse=True)
 def private_network() -> Iterator[None]:
     """This thread, and every process and thread it starts, is in an empty network namespace."""
+    libc = ctypes.CDLL(None)
     outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        namespace.enter()
+        assert libc.unshare(namespace.CLONE_NEWNET) == 0
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         Path("/proc/sys/net/ipv4/ping_group_range").write_text(PING_GROUPS)
         yield
-        assert ctypes.CDLL(None).setns(outside, namespace.CLONE_NEWNET) == 0
+        assert libc.setns(outside, namespace.CLONE_NEWNET) == 0
     finally:
         os.close(outside)
 
