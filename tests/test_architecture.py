@@ -32,11 +32,11 @@ LAYERS: dict[str, set[str]] = {
 # Inside tcp, from the bottom: a module imports from lower rows only.
 TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
-    {"segment", "rate_limit", "rtt", "send_buffer", "receive_buffer", "congestion"},
+    {"segment", "rate_limit", "rtt", "send_buffer", "receive_buffer", "congestion", "rack"},
     {"scoreboard"},
     {"recovery"},
     {"tcb"},
-    {"handshake"},
+    {"handshake", "tail_loss"},
     {"user_calls", "segment_arrives", "timeouts", "transmit"},
 ]
 PURE_LAYERS = ("wire", "tcp", "stack")

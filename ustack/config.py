@@ -42,6 +42,10 @@ class TcpConfig:
     require_timestamps: bool = False  # RFC 7323 §3.2 SHOULD drop; Linux accepts
     mss: int | None = None  # cap on the MSS announced; None: what the MTU allows
 
+    # Loss recovery
+    rack: bool = True  # RFC 8985 §6, where SACK was agreed; False: RFC 6675
+    tail_loss_probe: bool = True  # RFC 8985 §7
+
     # Sending
     nagle: bool = True  # RFC 9293 §3.7.4
     initial_window_segments: int = 10  # RFC 6928

@@ -97,7 +97,7 @@ class AddressNotAvailable(_StackOSError):
 
 
 class NotConnected(_StackOSError):
-    """The call needs a connection and there is none (RFC 9293 §3.10, "connection does not exist")."""
+    """The call needs a connection and there is none (RFC 9293 §3.10.2)."""
 
     _errno = errno.ENOTCONN
 

@@ -104,6 +104,8 @@ def agree_options(tcb: Tcb, seg: Segment, now: int) -> None:
 def start_sending(tcb: Tcb) -> None:
     """Both SYNs are known: set the segment size and make the congestion controller."""
     resize_segments(tcb)
+    tcb.probing_tail = tcb.sack_on and tcb.config.tail_loss_probe
+    tcb.recovery.by_time = tcb.sack_on and tcb.config.rack
     tcb.congestion = REGISTRY[tcb.config.congestion](
         tcb.snd.mss, tcb.config.initial_window_segments
     )

@@ -8,6 +8,8 @@ Proportional Rate Reduction (RFC 6937), so data leaves as data arrives and never
 from enum import IntEnum
 
 from ustack.tcp.congestion import CongestionControl
+from ustack.tcp.rack import Rack
+from ustack.tcp.rtt import RttEstimator
 from ustack.tcp.scoreboard import DUP_THRESH, Scoreboard
 
 
@@ -32,19 +34,25 @@ class Recovery:
         "_flight",
         "_out",
         "_window",
+        "by_time",
         "dup_acks",
         "episodes",
         "force",
         "phase",
         "point",
+        "rack",
+        "reorder_wait",
         "timed_out_at",
         "timeouts",
     )
 
     def __init__(self) -> None:
         self.phase: Phase = OPEN
+        self.by_time = False  # RACK tells losses (RFC 8985), else the bytes SACKed (RFC 6675)
+        self.rack = Rack()
+        self.reorder_wait = 0  # µs until segments that may only be late count as lost, 0: none
         self.point = 0  # RecoveryPoint: SND.NXT when the episode began
-        self.dup_acks = 0  # consecutive, only counted without SACK
+        self.dup_acks = 0  # since SND.UNA has moved
         self.force = False  # the first retransmission of an episode ignores cwnd (RFC 6675 §5 4.3)
         self.episodes = 0  # of fast recovery
         self.timeouts = 0
@@ -58,6 +66,50 @@ class Recovery:
         """The congestion window in force."""
         return self._window if self.phase is FAST else congestion.cwnd
 
+    def detect(self, board: Scoreboard, rtt: RttEstimator, mss: int, now: int) -> int:
+        """Mark on `board` what is lost, after an ACK or when `reorder_wait` has passed.
+
+        Only with SACK. Returns the bytes newly marked.
+        """
+        if not self.by_time:
+            return board.detect_losses(mss)
+        rack = self.rack
+        for mark in (board.delivered_first, board.delivered_again):
+            # RFC 8985 §6.2 step 2: an ACK too soon after a resend belongs to the first copy
+            if mark is not None and (mark is board.delivered_first or now - mark[0] >= rtt.min_rtt):
+                rack.delivered(mark[0], mark[1], now)
+        board.delivered_first = board.delivered_again = None
+        if board.reordered:
+            rack.reordering_seen = True
+        tolerance = rack.tolerance(
+            rtt.min_rtt,
+            rtt.srtt,
+            many_sacked=board.sacked >= DUP_THRESH * mss,
+            recovering=self.phase is not OPEN,
+        )
+        marked, self.reorder_wait = board.detect_losses_by_time(
+            (rack.sent_at, rack.end), rack.rtt + tolerance, now
+        )
+        return marked
+
+    def on_reorder_timeout(
+        self,
+        board: Scoreboard,
+        congestion: CongestionControl,
+        rtt: RttEstimator,
+        *,
+        nxt: int,
+        mss: int,
+        now: int,
+    ) -> None:
+        """Segments that were given time to arrive late have not arrived (RFC 8985 §6.3)."""
+        newly_lost = self.detect(board, rtt, mss, now)
+        if newly_lost and self.phase is OPEN:
+            self._begin(board, congestion, nxt, now)
+        if newly_lost and self.phase is FAST:
+            self.force = True
+            self._proportional_rate(board, congestion, 0, newly_lost, mss)
+
     def on_ack(
         self,
         board: Scoreboard,
@@ -69,12 +121,14 @@ class Recovery:
         sacked: int,
         duplicate: bool,
         sack: bool,
+        newly_lost: int,
         mss: int,
         now: int,
     ) -> bool:
         """Digest one ACK that `board` has already recorded. True: congestion avoidance may grow.
 
-        `acked` and `sacked` are the bytes this ACK newly acknowledged and newly SACKed;
+        `acked` and `sacked` are the bytes this ACK newly acknowledged and newly SACKed,
+        `newly_lost` what `detect` marked because of it;
         `duplicate`: RFC 5681 §2 calls it a duplicate ACK.
         """
         ended = False
@@ -84,6 +138,7 @@ class Recovery:
             if self.phase is not OPEN and una >= self.point:
                 if self.phase is FAST:
                     congestion.on_recovered(now)
+                    self.rack.on_recovered()
                 self.phase = OPEN
                 ended = True
                 board.dup_acked = 0
@@ -92,21 +147,22 @@ class Recovery:
             if self.phase is not LOSS:  # there the old flight has left the pipe already
                 board.dup_acked = min(board.dup_acked + mss, max(board.in_flight - mss, 0))
             sacked = mss
+        elif sack and sacked:
+            self.dup_acks += 1  # RFC 6675 §2: a duplicate ACK is one with news in its SACK blocks
 
+        many = self.dup_acks >= DUP_THRESH and una > self.point
         if sack:
-            newly_lost = board.detect_losses(mss) if sacked else 0
             # What a smaller path MTU made us send again says nothing of congestion (RFC 1191 §6.4)
-            enter = newly_lost > 0 or (ended and board.lost > 0)
+            enter = newly_lost > 0 or (ended and board.lost > 0) or many
         else:
-            newly_lost = 0
             if self.phase is FAST and acked:  # partial ACK, RFC 6582 §3.2 step 3
                 newly_lost = board.mark_first_lost(mss)
                 self.force = True  # the next hole goes out at once
             # RFC 6582 §3.2 step 2: not again for the flight of the last episode
-            enter = self.dup_acks >= DUP_THRESH and una > self.point
+            enter = many
         if enter and self.phase is OPEN:
             self._begin(board, congestion, nxt, now)
-            if not sack:
+            if many:
                 board.mark_first_lost(mss)
         if self.phase is FAST:
             self._proportional_rate(board, congestion, acked + sacked, newly_lost, mss)
@@ -114,7 +170,8 @@ class Recovery:
         return acked > 0
 
     def _begin(self, board: Scoreboard, congestion: CongestionControl, nxt: int, now: int) -> None:
-        congestion.on_loss(board.in_flight, now)
+        # What limited transmit has sent beyond cwnd does not count (RFC 5681 §3.2 step 2)
+        congestion.on_loss(min(board.in_flight, congestion.cwnd), now)
         self.phase = FAST
         self.point = nxt
         self.force = True

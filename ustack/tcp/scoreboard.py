@@ -14,7 +14,7 @@ MERGE_LIMIT = 1 << 20  # bytes: ranges sent at the same moment grow up to this
 class SentRange:
     """[start, end) was sent at `sent_at` (µs), the last time if more than once."""
 
-    __slots__ = ("end", "lost", "resent", "sacked", "sent_at", "start")
+    __slots__ = ("copies", "end", "lost", "resent", "sacked", "sent_at", "start")
 
     def __init__(self, start: int, end: int, sent_at: int) -> None:
         self.start = start
@@ -23,6 +23,7 @@ class SentRange:
         self.sacked = False  # the peer reported it
         self.lost = False  # deemed lost, to be sent again
         self.resent = False  # sent again since it was deemed lost
+        self.copies = 0  # how often it was sent again, ever
 
     def __repr__(self) -> str:
         marks = "".join(
@@ -41,11 +42,15 @@ class Scoreboard:
     __slots__ = (
         "_lost_below",
         "_ranges",
+        "_sacked_before",
         "_starts",
+        "delivered_again",
+        "delivered_first",
         "dup_acked",
         "highest_sacked",
         "in_flight",
         "lost",
+        "reordered",
         "resent",
         "retransmissions",
         "sacked",
@@ -61,6 +66,12 @@ class Scoreboard:
         self.resent = 0  # of the lost ones
         self.dup_acked = 0  # bytes inferred from duplicate ACKs, only without SACK
         self.highest_sacked = 0  # position after the highest octet SACKed, 0: none
+        # For RACK, since `begin_ack`: when the newest segment newly delivered was sent and where it
+        # ended, apart for those sent once and those sent again
+        self.delivered_first: tuple[int, int] | None = None
+        self.delivered_again: tuple[int, int] | None = None
+        self.reordered = False  # something sent once arrived after something sent later
+        self._sacked_before = 0
         self.retransmissions = 0  # segments of [lost] ranges sent again, for STATUS
 
     def __len__(self) -> int:
@@ -97,9 +108,28 @@ class Scoreboard:
         head = self._ranges[index]
         tail = SentRange(at, head.end, head.sent_at)
         tail.sacked, tail.lost, tail.resent = head.sacked, head.lost, head.resent
+        tail.copies = head.copies
         head.end = at
         self._ranges.insert(index + 1, tail)
         self._starts.insert(index + 1, at)
+
+    def begin_ack(self) -> None:
+        """An ACK is about to be recorded by `sack` and `ack`: nothing is newly delivered yet."""
+        self.delivered_first = self.delivered_again = None
+        self.reordered = False
+        self._sacked_before = self.highest_sacked
+
+    def _delivered(self, entry: SentRange, end: int) -> None:  # hot
+        """The octets of `entry` up to `end` have just been reported as received."""
+        mark = (entry.sent_at, end)
+        if entry.copies:
+            if self.delivered_again is None or mark > self.delivered_again:
+                self.delivered_again = mark
+        else:
+            if self.delivered_first is None or mark > self.delivered_first:
+                self.delivered_first = mark
+            if end < self._sacked_before:
+                self.reordered = True
 
     def ack(self, una: int) -> int | None:
         """Drop what lies below `una`.
@@ -120,10 +150,14 @@ class Scoreboard:
             self.in_flight -= size
             if entry.sacked:
                 self.sacked -= size
-            elif entry.lost:
+                continue
+            self._delivered(entry, entry.end)
+            if entry.lost:
                 self.lost -= size
                 if entry.resent:
                     self.resent -= size
+                ambiguous = True
+            elif entry.copies:
                 ambiguous = True
             else:
                 sent_at = entry.sent_at
@@ -136,13 +170,17 @@ class Scoreboard:
             self.in_flight -= size
             if entry.sacked:
                 self.sacked -= size
-            elif entry.lost:
-                self.lost -= size
-                if entry.resent:
-                    self.resent -= size
-                ambiguous = True
             else:
-                sent_at = entry.sent_at
+                self._delivered(entry, una)
+                if entry.lost:
+                    self.lost -= size
+                    if entry.resent:
+                        self.resent -= size
+                    ambiguous = True
+                elif entry.copies:
+                    ambiguous = True
+                else:
+                    sent_at = entry.sent_at
             entry.start = self._starts[0] = una
         return None if ambiguous else sent_at
 
@@ -179,12 +217,13 @@ class Scoreboard:
                 gained += size
                 self.sacked += size
                 entry.sacked = True
+                self._delivered(entry, entry.end)
                 if entry.lost:
                     self.lost -= size
                     if entry.resent:
                         self.resent -= size
                     entry.lost = entry.resent = False
-                elif sent_at is None or entry.sent_at > sent_at:
+                elif not entry.copies and (sent_at is None or entry.sent_at > sent_at):
                     sent_at = entry.sent_at
                 index += 1
             if right > self.highest_sacked:
@@ -234,6 +273,40 @@ class Scoreboard:
                 marked += entry.end - entry.start
         self.lost += marked
         return marked
+
+    def detect_losses_by_time(
+        self, newest: tuple[int, int], patience_us: int, now: int
+    ) -> tuple[int, int]:
+        """Mark lost what was sent before `newest`, which has arrived, and `patience_us` ago or more
+        (RFC 8985 §6.2 step 5). A lost retransmission is found in the same way.
+
+        `newest`: when it was sent and where it ended. Returns the bytes newly lost, and how long to
+        wait for those that still may come, 0: there are none.
+        """
+        marked = 0
+        wait = 0
+        if not (self.sacked or self.lost):
+            return 0, 0
+        for entry in self._ranges:
+            if entry.sacked or (entry.lost and not entry.resent):
+                continue
+            if (entry.sent_at, entry.end) >= newest:
+                if not self.resent:
+                    break  # the ranges behind it were sent later still
+                continue
+            remaining = entry.sent_at + patience_us - now
+            if remaining > 0:
+                wait = max(wait, remaining)
+                continue
+            size = entry.end - entry.start
+            marked += size
+            if entry.lost:
+                entry.resent = False
+                self.resent -= size
+            else:
+                entry.lost = True
+                self.lost += size
+        return marked, wait
 
     def mark_first_lost(self, size: int) -> int:
         """Mark the first `size` bytes in flight lost (fast retransmit without SACK).
@@ -288,5 +361,23 @@ class Scoreboard:
             self._split(index, end)
         entry.resent = True
         entry.sent_at = now
+        entry.copies += 1
         self.resent += entry.end - entry.start
+        self.retransmissions += 1
+
+    def last(self, size: int) -> tuple[int, int] | None:
+        """The last `size` octets in flight, as far as they lie in one range; None: nothing."""
+        if not self._ranges:
+            return None
+        entry = self._ranges[-1]
+        return max(entry.start, entry.end - size), entry.end
+
+    def probed(self, start: int, end: int, now: int) -> None:
+        """[start, end), from `last`, was sent again although it is not deemed lost."""
+        entry = self._ranges[-1]
+        if entry.start < start:
+            self._split(len(self._ranges) - 1, start)
+            entry = self._ranges[-1]
+        entry.sent_at = now
+        entry.copies += 1
         self.retransmissions += 1

@@ -4,6 +4,7 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 """
 
 from ustack.errors import ConnectionRefused, ConnectionReset
+from ustack.tcp import tail_loss
 from ustack.tcp.handshake import agree_options, start_sending, timestamp
 from ustack.tcp.recovery import LOSS
 from ustack.tcp.segment import Reset, Segment
@@ -283,9 +284,13 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     assert congestion is not None
     flight = board.in_flight
     sacked, sacked_at = 0, None
+    dsack = False
+    board.begin_ack()
     if seg.sack and tcb.sack_on:
-        if seg.sack[0][0] < ack:
-            tcb.counters.dsacks_received += 1  # RFC 2883 §4
+        if seg.sack[0][0] < ack:  # RFC 2883 §4
+            dsack = True
+            tcb.counters.dsacks_received += 1
+            tcb.recovery.rack.on_dsack(tcb.rtt.srtt, now)
         if flight:
             sacked, sacked_at = board.sack(seg.sack, max(ack, una), snd.nxt)
     acked = ack - una
@@ -309,7 +314,13 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     elif acked == 0 and flight and not seg.len and window == snd.wnd:
         duplicate = True  # RFC 5681 §2
     if flight and (acked > 0 or sacked or duplicate):
-        if tcb.recovery.on_ack(
+        recovery = tcb.recovery
+        newly_lost = 0
+        if tcb.sack_on and (board.sacked or board.lost):
+            newly_lost = recovery.detect(board, tcb.rtt, snd.mss, now)
+            wait = recovery.reorder_wait
+            tcb.timers.reorder = now + wait if wait else NEVER
+        if recovery.on_ack(
             board,
             congestion,
             una=snd.una,
@@ -318,12 +329,15 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
             sacked=sacked,
             duplicate=duplicate,
             sack=tcb.sack_on,
+            newly_lost=newly_lost,
             mss=snd.mss,
             now=now,
         ):
             slow_start = congestion.cwnd < congestion.ssthresh
             in_use = tcb.cwnd_limited or (slow_start and congestion.cwnd < 2 * flight)
             congestion.on_ack(acked, board.in_flight, tcb.rtt.latest, not in_use, now)
+        tail_loss.on_ack(tcb, ack, dsack, now)
+        tail_loss.schedule(tcb, now)
     # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
     # acknowledges more was sent later, even if its text is older (a retransmission). The window
     # must come along with SND.UNA, or the right edge would move without the peer's word.

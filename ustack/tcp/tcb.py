@@ -97,10 +97,21 @@ class ReceiveSequence:
 class Timers:
     """Absolute deadlines in µs, NEVER when not running."""
 
-    __slots__ = ("delayed_ack", "fin_wait_2", "keep_alive", "persist", "rto", "user")
+    __slots__ = (
+        "delayed_ack",
+        "fin_wait_2",
+        "keep_alive",
+        "persist",
+        "pto",
+        "reorder",
+        "rto",
+        "user",
+    )
 
     def __init__(self) -> None:
         self.rto = NEVER  # retransmission, SYN included
+        self.pto = NEVER  # tail loss probe (RFC 8985 §7)
+        self.reorder = NEVER  # RACK: a late segment becomes a lost one (RFC 8985 §6.3)
         self.persist = NEVER  # zero window, and the override of silly-window avoidance
         self.delayed_ack = NEVER
         self.keep_alive = NEVER
@@ -177,6 +188,7 @@ class Tcb:
         "persist_shift",
         "probe_due",
         "probes",
+        "probing_tail",
         "quick_acks",
         "rcv",
         "receive_buffer",
@@ -195,6 +207,8 @@ class Tcb:
         "state",
         "stalled_since",
         "syn_due",
+        "tail_probe_end",
+        "tail_probe_resent",
         "timers",
         "ts_offset",
         "ts_on",
@@ -266,6 +280,11 @@ class Tcb:
         self.fin_queued = False  # the user has closed the sending side
         self.detached = False  # the user has closed altogether: nobody will read
         self.challenge_at = -NEVER  # when the last challenge ACK was sent
+
+        # Tail loss probe (RFC 8985 §7)
+        self.probing_tail = False  # agreed: SACK is on and the configuration wants it
+        self.tail_probe_end: int | None = None  # SND.NXT when the probe went out, None: none is out
+        self.tail_probe_resent = False  # the probe was old text, not new
 
         # Giving up
         self.retransmits = 0  # expiries of the retransmission timer since the last progress

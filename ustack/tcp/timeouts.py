@@ -13,6 +13,8 @@ def deadline(tcb: Tcb) -> int:  # hot
     timers = tcb.timers
     return min(
         timers.rto,
+        timers.pto,
+        timers.reorder,
         timers.delayed_ack,
         timers.persist,
         timers.keep_alive,
@@ -39,6 +41,14 @@ def timeout(tcb: Tcb, now: int) -> None:
     if now >= timers.delayed_ack:
         timers.delayed_ack = NEVER
         tcb.ack_now = tcb.ack_now or tcb.ack_owed > 0
+    if now >= timers.reorder:
+        timers.reorder = NEVER
+        _reorder_timeout(tcb, now)
+    if now >= timers.pto:
+        timers.pto = NEVER
+        if tcb.scoreboard.in_flight:
+            tcb.probe_due = "tail loss probe"
+            timers.rto = now + tcb.rtt.rto  # RFC 8985 §7.3: the probe takes the place of the RTO
     if now >= timers.rto:
         timers.rto = NEVER
         if tcb.state is SYN_SENT or tcb.state is SYN_RECEIVED:
@@ -97,6 +107,17 @@ def _retransmission_timeout(tcb: Tcb, now: int) -> None:
         return
     assert tcb.congestion is not None
     tcb.recovery.on_rto(board, tcb.congestion, tcb.snd.nxt, now)
+
+
+def _reorder_timeout(tcb: Tcb, now: int) -> None:
+    """What was given time to arrive late has not arrived (RFC 8985 §6.3)."""
+    assert tcb.congestion is not None
+    recovery = tcb.recovery
+    recovery.on_reorder_timeout(
+        tcb.scoreboard, tcb.congestion, tcb.rtt, nxt=tcb.snd.nxt, mss=tcb.snd.mss, now=now
+    )
+    if recovery.reorder_wait:
+        tcb.timers.reorder = now + recovery.reorder_wait
 
 
 def _persist_timeout(tcb: Tcb, now: int) -> None:

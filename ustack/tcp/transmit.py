@@ -7,6 +7,7 @@ packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 from collections.abc import Sequence
 from typing import Protocol
 
+from ustack.tcp import tail_loss
 from ustack.tcp.handshake import TIMESTAMP_OPTION, syn_options, timestamp, timestamps
 from ustack.tcp.recovery import FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
@@ -371,7 +372,9 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
 def _send_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
     """A zero-window probe, a keep-alive, or an ACK with a reason of its own."""
     snd, note = tcb.snd, tcb.probe_due
-    if note == "zero-window probe":
+    if note == "tail loss probe":
+        sent = _send_tail_probe(tcb, now, emit)
+    elif note == "zero-window probe":
         sent = _send_window_probe(tcb, now, emit)
     elif note == "keep-alive":
         # SHLD-12: no data, and a sequence number that the peer has acknowledged
@@ -384,6 +387,35 @@ def _send_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
     if sent:
         tcb.probe_due = ""
     return sent
+
+
+def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """One segment that makes the peer say what it has: new text if there is any, whatever the
+    congestion window says, else the last segment again (RFC 8985 §7.3)."""
+    snd, board, buffer = tcb.snd, tcb.scoreboard, tcb.send_buffer
+    if not board.in_flight or tcb.tail_probe_end is not None:
+        return True
+    end = min(snd.nxt + snd.mss, buffer.end, snd.una + snd.wnd)
+    tcb.tail_probe_resent = end <= snd.nxt
+    if not tcb.tail_probe_resent:
+        start = snd.nxt
+        flags = ACK | PSH if buffer.push_at(end) else ACK
+        if not _send_segment(tcb, start, end, flags, now, emit, tcb.probe_due):
+            return False
+        snd.nxt = end
+        snd.max = max(snd.max, end)
+        board.sent(start, end, now)
+    else:
+        span = board.last(snd.mss)
+        assert span is not None
+        start, end = span
+        text_end = min(end, buffer.end)
+        flags = ACK | PSH | FIN if end > text_end else ACK | PSH
+        if not _send_segment(tcb, start, text_end, flags, now, emit, tcb.probe_due):
+            return False
+        board.probed(start, end, now)
+    tcb.tail_probe_end = snd.nxt
+    return True
 
 
 def _send_window_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
@@ -424,6 +456,7 @@ def _arm(tcb: Tcb, now: int) -> None:
     snd, timers = tcb.snd, tcb.timers
     if tcb.scoreboard.in_flight:
         timers.persist = NEVER
+        tail_loss.schedule(tcb, now)
         return
     waiting = snd.nxt < tcb.send_buffer.end or (
         tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin)

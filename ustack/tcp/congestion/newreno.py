@@ -61,6 +61,11 @@ class NewReno:
             idle_us -= rto_us
 
     def on_mss(self, mss: int) -> None:
-        """The window in segments stays as it was, at least one."""
+        """A smaller segment: the window in segments stays as it was (RFC 5681 §3.1), at least one.
+
+        A larger one: the window in bytes stays (RFC 4821 §4).
+        """
+        if mss < self._mss:
+            self.cwnd = self.cwnd * mss // self._mss
         self.cwnd = max(self.cwnd, mss)
         self._mss = mss
