@@ -1,0 +1,1 @@
+"""The fuzzers: a stack in virtual time, what is thrown at it, and what must hold all the same."""
