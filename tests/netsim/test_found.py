@@ -79,3 +79,16 @@ def test_sack_blocks_fit_the_smallest_mtu(timestamps: bool) -> None:
     reply = peer.reply()
     assert reply.packet.ip_length <= 68
     assert len(reply.options.sack) == (1 if timestamps else 3)
+
+
+def test_a_gap_is_filled_though_the_memory_for_reassembly_is_used_up() -> None:
+    """Small pieces are charged with their bookkeeping: a few of them use up a small buffer."""
+    host = Host(tcp=TcpConfig(receive_buffer=2000))
+    peer = Peer(host)
+    tcb = peer.establish()
+    for start in range(101, 1901, 20):
+        peer.send(".", start, 1, bytes(10))
+    assert tcb.receive_buffer.held > 3000
+    assert peer.send(".", 1, 1, bytes(10)) == [". 1:1(0) ack 11"]  # touches no block
+    assert peer.send(".", 11, 1, bytes(95)) == [". 1:1(0) ack 111"]  # reaches into the first one
+    assert len(host.read(tcb)) == 110

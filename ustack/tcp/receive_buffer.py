@@ -120,9 +120,11 @@ class ReceiveBuffer:
         """Position after the last octet behind a gap, 0: there is none."""
         return self._blocks[-1].end if self._blocks else 0
 
-    def insert(self, start: int, payload: Buffer) -> bool:
+    def insert(self, start: int, payload: Buffer, *, in_order: bool = False) -> bool:
         """Keep text that begins beyond RCV.NXT. False: refused, the memory for it is used up.
 
+        `in_order`: it begins at RCV.NXT, and `collect` follows at once. Such text is never refused,
+        or the gap before the blocks that use up the memory could not be filled.
         Octets already held are kept and not overwritten. An arrival that brings nothing new is
         remembered as a duplicate to be reported by DSACK (RFC 2883 §4).
         """
@@ -136,7 +138,7 @@ class ReceiveBuffer:
             last += 1
         touched = blocks[first:last]
         if not touched:
-            if self.held + len(payload) + BLOCK_CHARGE > 2 * self.limit:
+            if not in_order and self.held + len(payload) + BLOCK_CHARGE > 2 * self.limit:
                 return False
             blocks.insert(first, Block(start, payload))
             starts.insert(first, start)
@@ -150,7 +152,7 @@ class ReceiveBuffer:
         new_bytes = len(payload) - sum(
             max(0, min(b.end, end) - max(b.start, start)) for b in touched
         )
-        if self.held + new_bytes > 2 * self.limit:
+        if not in_order and self.held + new_bytes > 2 * self.limit:
             return False
         merged = self._merge(start, payload, touched)
         for block in touched:

@@ -443,7 +443,7 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         return None
     if payload:
         if receive_buffer.held:
-            receive_buffer.insert(nxt, payload)
+            receive_buffer.insert(nxt, payload, in_order=True)
             nxt = receive_buffer.collect(nxt)
             tcb.ack_now = True  # RFC 5681 §4.2: a gap was filled, in whole or in part
         else:
