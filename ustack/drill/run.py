@@ -43,18 +43,20 @@ def run_file(path: Path, options: Options) -> Report:
         line = f"{path}: the stack raised {type(error).__name__}: {error}"
         report = Report(passed=False, lines=[line, f"  in {where.filename}:{where.lineno}"])
     if not report.passed and options.captures is not None:
-        kept = _keep(captured.getvalue(), path, options)
+        try:
+            kept = str(_keep(captured.getvalue(), path, options.captures, options))
+        except OSError as error:
+            kept = f"not kept, {options.captures}: {error.strerror}"
         report.lines.append(f"  capture: {kept}")
     return report
 
 
-def _keep(capture: bytes, path: Path, options: Options) -> Path:
-    assert options.captures is not None
-    options.captures.mkdir(parents=True, exist_ok=True)
+def _keep(capture: bytes, path: Path, folder: Path, options: Options) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     version = next((o.value for o in options.command_line if o.name == "ip_version"), None)
     parts = [part for part in path.with_suffix("").parts if part not in ("/", "..", ".")]
     name = "-".join(parts[-3:])
-    kept = options.captures / f"{name}{f'.{version}' if version else ''}.pcapng"
+    kept = folder / f"{name}{f'.{version}' if version else ''}.pcapng"
     kept.write_bytes(capture)
     return kept
 
