@@ -316,7 +316,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     if flight and (acked > 0 or sacked or duplicate):
         recovery = tcb.recovery
         newly_lost = 0
-        if tcb.sack_on and (board.sacked or board.lost):
+        if tcb.sack_on and (board.sacked or board.lost or board.reordered):
             newly_lost = recovery.detect(board, tcb.rtt, snd.mss, now)
             wait = recovery.reorder_wait
             tcb.timers.reorder = now + wait if wait else NEVER

@@ -1,0 +1,134 @@
+"""RACK on the wire (RFC 8985 §6): losses told by time. Segments of 1000 bytes, RTT of 50 ms."""
+
+from tests.stack.host import MS, SECOND, Host, Peer, both_versions
+from tests.tcp.test_recovery import in_flight, resent
+from ustack.config import TcpConfig
+from ustack.tcp.rack import Rack
+from ustack.tcp.recovery import FAST, OPEN
+
+RTT = 50 * MS
+
+
+@both_versions
+def test_one_later_segment_and_a_quarter_of_an_rtt_are_enough(version: int) -> None:
+    # §6.2: the first two of the last three segments are lost; counting to DupThresh never ends
+    host, peer, _ = in_flight(version, sack=True)
+    assert peer.send(".", 1, 7001, sack=[(9001, 10_001)]) == []
+    host.advance(RTT // 4 + 1 * MS)
+    assert resent(peer, 10_001) == [7]
+    assert host.notes[-1] == "fast retransmit"
+    peer.put(".", 1, 8001, sack=[(9001, 10_001)])
+    host.turn()
+    assert resent(peer, 10_001) == [8]
+
+
+def test_a_segment_that_is_only_late_is_not_resent() -> None:
+    # reordering by less than min_rtt / 4
+    host, peer, tcb = in_flight(sack=True)
+    assert peer.send(".", 1, 1, sack=[(1001, 2001)]) == []
+    host.advance(10 * MS)
+    assert peer.send(".", 1, 2001) == []
+    host.advance(30 * MS)
+    assert peer.heard() == []
+    assert tcb.recovery.phase is OPEN
+    assert tcb.recovery.rack.reordering_seen
+
+
+def test_without_reordering_three_segments_sacked_need_no_patience() -> None:
+    # §6.2 step 4
+    _, peer, tcb = in_flight(sack=True)
+    assert peer.send(".", 1, 1, sack=[(1001, 3001)]) == []
+    assert peer.send(".", 1, 1, sack=[(1001, 4001)]) == [". 1:1001(1000) ack 1"]
+    assert tcb.recovery.phase is FAST
+
+
+def test_after_reordering_three_segments_sacked_get_patience() -> None:
+    host, peer, _ = in_flight(sack=True)
+    peer.send(".", 1, 1, sack=[(1001, 2001)])
+    peer.send(".", 1, 2001)  # the first came late
+    assert peer.send(".", 1, 2001, sack=[(3001, 6001)]) == []
+    host.advance(RTT // 4 + 1 * MS)
+    assert resent(peer, 10_001) == [2]
+
+
+@both_versions
+def test_a_lost_retransmission_is_found_without_a_timeout(version: int) -> None:
+    # §6.2: what was sent after the retransmission arrives, the retransmission does not
+    host, peer, tcb = in_flight(version, sack=True, more=10)
+    peer.send(".", 1, 1, sack=[(1001, 4001)])
+    assert tcb.recovery.phase is FAST
+    peer.send(".", 1, 1, sack=[(1001, 10_001)])
+    host.advance(10 * MS)
+    peer.send(".", 1, 1, sack=[(1001, 10_001)])
+    newest = max(host.stack.connections()[0].snd.nxt - tcb.snd.iss, 10_001)
+    assert newest > 10_001  # new text followed the retransmission
+    peer.heard()
+    host.advance(RTT)
+    peer.put(".", 1, 1, sack=[(1001, newest)])
+    host.turn()
+    assert 0 in resent(peer, 10_001)
+    assert tcb.recovery.timeouts == 0
+
+
+def test_without_rack_the_bytes_sacked_decide() -> None:
+    # RFC 6675 §4
+    host, peer, _ = in_flight(sack=True, tcp=TcpConfig(rack=False, tail_loss_probe=False))
+    assert peer.send(".", 1, 7001, sack=[(9001, 10_001)]) == []
+    host.advance(100 * MS)
+    assert peer.heard() == []
+
+
+def test_a_dsack_widens_the_tolerance_once_per_round_trip() -> None:
+    rack = Rack()
+    rack.reordering_seen = True
+    assert rack.tolerance(40, 400, many_sacked=True, recovering=False) == 10
+    rack.on_dsack(srtt=100, now=1000)
+    rack.on_dsack(srtt=100, now=1050)
+    assert rack.tolerance(40, 400, many_sacked=True, recovering=False) == 20
+    rack.on_dsack(srtt=100, now=1100)
+    assert rack.tolerance(40, 400, many_sacked=True, recovering=False) == 30
+
+
+def test_the_tolerance_never_exceeds_the_smoothed_rtt() -> None:
+    # §6.2 step 4
+    rack = Rack()
+    rack.reordering_seen = True
+    for round_trip in range(1, 100):
+        rack.on_dsack(srtt=10, now=round_trip * SECOND)
+    assert rack.tolerance(1000, 1200, many_sacked=False, recovering=False) == 1200
+
+
+def test_sixteen_recoveries_without_a_dsack_narrow_it_again() -> None:
+    # §6.2 step 4: RACK.reo_wnd_persist
+    rack = Rack()
+    rack.reordering_seen = True
+    rack.on_dsack(srtt=10, now=SECOND)
+    for _ in range(15):
+        rack.on_recovered()
+    assert rack.tolerance(40, 400, many_sacked=False, recovering=False) == 20
+    rack.on_recovered()
+    assert rack.tolerance(40, 400, many_sacked=False, recovering=False) == 10
+
+
+def test_of_two_segments_sent_at_once_the_higher_one_is_the_newer() -> None:
+    # §6.2: RACK_sent_after compares the end when the times are the same
+    rack = Rack()
+    rack.delivered(100, 2000, 150)
+    rack.delivered(100, 1000, 170)
+    assert (rack.sent_at, rack.end, rack.rtt) == (100, 2000, 50)
+
+
+def host_and_peer(segments: int) -> tuple[Host, Peer]:
+    host, peer, _ = in_flight(segments=segments, sack=True)
+    return host, peer
+
+
+def test_a_resent_segment_acknowledged_too_soon_says_nothing() -> None:
+    # §6.2 step 2: the ACK belongs to the first copy, so it tells nothing about later losses
+    host, peer = host_and_peer(10)
+    tcb = host.stack.connections()[0]
+    peer.send(".", 1, 1, sack=[(1001, 4001)])
+    newest = tcb.recovery.rack.sent_at
+    host.advance(1 * MS)
+    peer.send(".", 1, 4001)
+    assert tcb.recovery.rack.sent_at == newest
