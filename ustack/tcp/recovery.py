@@ -151,6 +151,8 @@ class Recovery:
             self.dup_acks += 1  # RFC 6675 §2: a duplicate ACK is one with news in its SACK blocks
 
         many = self.dup_acks >= DUP_THRESH and una > self.point
+        if self.by_time and self.rack.reordering_seen:
+            many = False  # then only time tells (RFC 8985 §6.2 step 4)
         if sack:
             # What a smaller path MTU made us send again says nothing of congestion (RFC 1191 §6.4)
             enter = newly_lost > 0 or (ended and board.lost > 0) or many

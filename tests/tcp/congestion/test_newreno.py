@@ -112,11 +112,18 @@ def test_a_short_pause_changes_nothing() -> None:
     assert cc.cwnd == 100_000
 
 
-def test_a_new_segment_size_leaves_the_window_at_one_segment_or_more() -> None:
-    # RFC 1191 §6.4: no congestion
+def test_a_smaller_segment_leaves_the_window_in_segments_and_a_larger_one_that_in_bytes() -> None:
+    # RFC 5681 §3.1; RFC 1191 §6.4: no congestion
     cc = NewReno(MSS, 10)
     cc.on_mss(500)
-    assert cc.cwnd == 10_000
+    assert cc.cwnd == 5_000
+    cc.on_mss(800)
+    assert cc.cwnd == 5_000
+
+
+def test_a_new_segment_size_leaves_at_least_one_segment() -> None:
+    cc = NewReno(MSS, 10)
+    cc.on_mss(500)
     cc.on_rto(10_000, 0, False)
     assert cc.cwnd == 500
     cc.on_mss(800)
