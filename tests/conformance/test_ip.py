@@ -1,6 +1,6 @@
 """What a TCP host does at the IP level: RFC 791, 1122 §3.2, 8200, 4443, 6437, 6864."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 
@@ -168,7 +168,7 @@ def test_one_flow_label_for_all_packets_of_a_connection_and_no_pattern_between_t
         }
         assert len(mine) == 1
         labels.append(mine.pop())
-    steps = {second - first for first, second in zip(labels, labels[1:], strict=False)}
+    steps = {second - first for first, second in pairwise(labels)}
     assert len(set(labels)) > 35 and len(steps) > 35
     assert max(labels) > 0xFFFF  # all 20 bits are used
     assert 0 not in labels
