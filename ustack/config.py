@@ -40,7 +40,7 @@ class TcpConfig:
     timestamps: bool = True  # RFC 7323 §3
     sack: bool = True  # RFC 2018
     require_timestamps: bool = False  # RFC 7323 §3.2 SHOULD drop; Linux accepts
-    mss: int | None = None  # cap on the MSS announced; None: what the MTU allows
+    mss: int | None = None  # cap on the MSS, announced and used; None: what the MTU allows
 
     # Loss recovery
     rack: bool = True  # RFC 8985 §6, where SACK was agreed; False: RFC 6675

@@ -326,3 +326,13 @@ def test_the_echo_of_a_resent_syn_gives_a_round_trip_all_the_same() -> None:
     host.advance(100 * MS)
     peer.send("S.", 0, 1, options=encode_options(mss=1000, tsval=7, tsecr=peer.tsecr))
     assert 500 * MS <= tcb.rtt.srtt <= 601 * MS
+
+
+@both_versions
+def test_the_users_cap_on_the_mss_holds_for_what_is_sent_too(version: int) -> None:
+    # Linux: TCP_MAXSEG
+    host = Host(version, TcpConfig(mss=600))
+    peer = Peer(host)
+    tcb = peer.establish(mss=1000)
+    host.send(tcb, b"x" * 1200)
+    assert peer.heard() == [". 1:601(600) ack 1", "P. 601:1201(600) ack 1"]

@@ -118,6 +118,8 @@ def resize_segments(tcb: Tcb) -> None:
     """
     snd = tcb.snd
     size = min(snd.adv_mss, tcb.path_mtu_payload)
+    if tcb.config.mss is not None:
+        size = min(size, tcb.config.mss)  # Linux: TCP_MAXSEG caps both directions
     if tcb.ts_on:
         size -= TIMESTAMP_OPTION
     snd.mss = max(size, 8)
