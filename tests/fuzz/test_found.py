@@ -1,8 +1,8 @@
 """What the fuzzers found, each in the few segments that it takes."""
 
-from tests.stack.host import Host, Peer, both_versions
+from tests.stack.host import SECOND, Host, Peer, both_versions
 from ustack.config import TcpConfig
-from ustack.tcp.state import CLOSE_WAIT, ESTABLISHED, SYN_RECEIVED
+from ustack.tcp.state import CLOSE_WAIT, ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED
 
 
 @both_versions
@@ -65,3 +65,33 @@ def test_text_on_a_syn_is_not_reported_as_if_it_were_behind_a_gap(version: int) 
     host.turn()
     reply = peer.reply()
     assert str(reply) == ". 1:1(0) ack 1" and not reply.options.sack
+
+
+@both_versions
+def test_a_probe_that_waited_for_the_device_is_not_a_second_fin(version: int) -> None:
+    host = Host(version)
+    peer = Peer(host)
+    tcb = peer.establish()
+    peer.send(".", 1, 1, win=0)
+    host.shutdown(tcb)
+    host.advance(SECOND)
+    assert "F. 1:2(0) ack 1" in peer.heard()
+    host.room = 0
+    host.advance(5 * SECOND)
+    peer.send(".", 1, 2, win=0)
+    host.room = None
+    host.turn()
+    assert peer.heard() == [] and tcb.state is FIN_WAIT_2
+    assert peer.send("F.", 1, 2) == [". 2:2(0) ack 2"]
+
+
+@both_versions
+def test_a_syn_with_ack_does_not_pass_by_a_full_accept_queue(version: int) -> None:
+    host = Host(version)
+    listener = host.listen(backlog=0)
+    peers = [Peer(host, port) for port in (1001, 1002)]
+    for peer in peers:
+        peer.send("S", 0)
+    peers[0].send(".", 1, 1)
+    peers[1].send("S.", 0, 1)
+    assert len(listener.queue) == 1

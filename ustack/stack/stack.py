@@ -162,7 +162,7 @@ class Stack:
         end = START + total
         text = at + (offset_flags >> 12) * 4
         if text > end or text < at + 20:
-            raise MalformedPacket("tcp-offset")
+            raise MalformedPacket("tcp-data-offset")
         if not frame[0] & CHECKSUM_KNOWN:
             self._verify_checksum(frame, at, end, key)
         seg = Segment()
@@ -250,9 +250,7 @@ class Stack:
     def _cannot_accept(self, tcb: Tcb, seg: Segment) -> bool:
         """The ACK that would complete this handshake finds the accept queue full (Linux)."""
         listener = tcb.listener
-        return (
-            type(listener) is Listener and listener.full() and seg.flags & (ACK | RST | SYN) == ACK
-        )
+        return type(listener) is Listener and listener.full() and seg.flags & (ACK | RST) == ACK
 
     def _child_moved(self, tcb: Tcb) -> None:
         """If a child has left SYN-RECEIVED, it goes into the accept queue or out of the world."""

@@ -433,7 +433,7 @@ def _send_window_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
         if end == buffer.end:
             flags |= PSH
         sent = _send_segment(tcb, start, end, flags, now, emit, tcb.probe_due)
-    elif tcb.fin_queued:
+    elif tcb.fin_queued and start == buffer.end:  # else it has been acknowledged meanwhile
         end = start + 1
         sent = _send_segment(tcb, start, start, ACK | FIN, now, emit, tcb.probe_due)
         if sent:
