@@ -1,5 +1,6 @@
 """`ustack serve` as a process: how it begins, how it ends, what it says when it cannot."""
 
+import asyncio
 import signal
 import socket
 import subprocess
@@ -10,14 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.virtual import FAR, FAR6, in_virtual_time, two_networks
+from tests.runtime.virtual import (
+    FAR,
+    FAR6,
+    NEAR,
+    in_virtual_time,
+    network,
+    running_loop,
+    two_networks,
+)
+from ustack.cli.common import CLOSE_TIMEOUT_S
 from ustack.cli.main import run
 from ustack.cli.serve import services
 from ustack.cli.services import Port
+from ustack.device.link import Link
 from ustack.runtime.snapshot import take_snapshot
 
-HANG_GUARD_S = 20
-CLOSE_LIMIT_S = 2
+HANG_GUARD_S = 60  # a machine under load; nothing is decided by it
 
 
 @in_virtual_time
@@ -102,7 +112,7 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
             process.send_signal(number)
             assert client.recv(100) == b""  # FIN, not RST
             client.close()
-            assert process.wait(CLOSE_LIMIT_S) == 0
+            assert process.wait(HANG_GUARD_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert not (tmp_path / "control").exists()
@@ -110,18 +120,22 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
     assert gone.returncode != 0
 
 
-@pytest.mark.root
-def test_peers_that_do_not_close_delay_the_end_by_less_than_two_seconds(tmp_path: Path) -> None:
-    with serving(tmp_path) as process:
-        first_line(process)
-        clients = [
-            kernel_client("10.9.0.2", port)
-            for port in (Port.ECHO, Port.DISCARD, Port.SOURCE, Port.HTTP)
-        ]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(CLOSE_LIMIT_S + 0.5) == 0
-        for client in clients:
-            client.close()
+@in_virtual_time
+async def test_peers_that_do_not_close_delay_the_end_by_less_than_two_seconds() -> None:
+    loop = running_loop()
+    link = Link(gso_max=65535)
+    async with network(link.a, [f"{NEAR}/24"]) as near:
+        far = await network(link.b, [f"{FAR}/24"]).start()
+        async with services(far, None, lambda: take_snapshot(far.stack, 0)):
+            for port in (Port.ECHO, Port.DISCARD, Port.SOURCE, Port.HTTP):
+                await near.create_connection(asyncio.Protocol, FAR, port)
+            before = loop.time()
+        link.a.close()  # the peers have vanished
+        await far.aclose(CLOSE_TIMEOUT_S)
+        assert loop.time() - before < 2
+        assert far.stack.connections() == []
+        for tcb in near.stack.connections():
+            near.stack.abort(tcb, loop.clock())
 
 
 @pytest.mark.root
@@ -132,7 +146,7 @@ def test_a_second_signal_forces_the_end(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             assert client.recv(100) == b""
             process.send_signal(signal.SIGINT)
-            assert process.wait(1) == 130
+            assert process.wait(HANG_GUARD_S) == 130
     assert not (tmp_path / "control").exists()
 
 
@@ -197,5 +211,5 @@ def test_it_serves_through_a_bad_network_and_records_it(tmp_path: Path) -> None:
             received = b"".join(iter(lambda: client.recv(65536), b""))
         assert received == sent
         process.send_signal(signal.SIGINT)
-        assert process.wait(CLOSE_LIMIT_S + 0.5) == 0
+        assert process.wait(HANG_GUARD_S) == 0
     assert capture.stat().st_size > len(sent)

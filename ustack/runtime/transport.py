@@ -103,6 +103,7 @@ class TcpTransport(_FlowControlMixin, User):
         """The protocol has the connection: connection_made() first, then what already arrived."""
         self._tcb.user = self
         self._driver.add_user(self)
+        logger.info("%r: open", self)
         try:
             self._protocol.connection_made(self)
         except Exception as error:  # noqa: BLE001 (the user's code)
@@ -369,6 +370,7 @@ class TcpTransport(_FlowControlMixin, User):
     def _connection_lost(self, error: BaseException | None) -> None:
         self._over = True
         self._tcb.user = None
+        logger.info("%r: ended: %s", self, self.error or "in order")
         try:
             self._protocol.connection_lost(cast("Exception | None", error))
         except Exception as failure:  # noqa: BLE001 (the user's code)
