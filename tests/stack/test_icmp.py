@@ -346,13 +346,15 @@ def test_what_was_too_big_is_resent_in_pieces_that_fit(version: int, mtu: int) -
     text = bytes(i % 251 for i in range(8000))
     host.send(tcb, text)
     assert max(reply.packet.ip_length for reply in peer.replies()) == 1500
-    before = host.stack.status(tcb, host.now).snd_cwnd
+    before = host.stack.status(tcb, host.now)
     too_big(peer, mtu)
     replies = peer.replies()
     assert max(reply.packet.ip_length for reply in replies) == mtu
     assert all(reply.packet.dont_fragment for reply in replies)
     assert b"".join(reply.payload for reply in replies) == text
-    assert host.stack.status(tcb, host.now).snd_cwnd >= before
+    after = host.stack.status(tcb, host.now)  # as many segments as before, RFC 5681 §3.1
+    assert after.snd_cwnd // after.snd_mss == before.snd_cwnd // before.snd_mss
+    assert after.snd_ssthresh == before.snd_ssthresh
     too_big(peer, mtu)  # once for each decrease
     assert peer.heard() == []
     assert host.drops() == {"icmp-path-mtu": 1, "icmp-bad-mtu": 1}

@@ -19,8 +19,10 @@ from tests.stack.host import (
 from ustack.config import StackConfig
 from ustack.errors import AddressNotAvailable, NetworkUnreachable, UsageError
 from ustack.stack.ip import MAX_PATH_MTUS, Addresses, PathMtus
+from ustack.tcp.state import ESTABLISHED
 from ustack.tcp.tcb import Tcb
 from ustack.wire import icmp, ipv4, ipv6, tcp, virtio
+from ustack.wire.checksum import checksum
 
 TCP = 6
 START = virtio.HEADER_LEN
@@ -320,6 +322,42 @@ def test_a_segment_in_fragments_is_taken_in_any_order(version: int) -> None:
     assert host.read(tcb) == text
     host.advance(60 * SECOND)
     assert host.drops() == {"datagrams-reassembled": 1}
+
+
+def test_a_segment_behind_ip_options_reaches_a_connection_in_time_wait_too() -> None:
+    host = Host()
+    peer = Peer(host)
+    tcb = peer.establish()
+    host.close(tcb)
+    peer.send("F.", 1, 2)
+    again = peer.frame("F.", 1, 2)[START + 20 :]
+    head = ipv4.encode(packed(THEIRS[4]), packed(OURS[4]), TCP, len(again), options=b"\x94\x04\0\0")
+    host.input(virtio.PLAIN + head + again)
+    assert peer.heard() == [". 2:2(0) ack 2"]
+
+
+def test_the_answer_to_our_syn_may_have_ip_options() -> None:
+    host = Host()
+    peer = Peer(host)
+    tcb = peer.connect()
+    peer.heard()
+    answer = peer.frame("S.", 0, 1)[START + 20 :]
+    head = ipv4.encode(
+        packed(THEIRS[4]), packed(OURS[4]), TCP, len(answer), options=b"\x94\x04\0\0"
+    )
+    broken = bytearray(answer)
+    broken[4] ^= 1
+    host.input(virtio.PLAIN + head + bytes(broken))
+    assert host.drops() == {"tcp-checksum": 1}
+    host.input(virtio.PLAIN + head + answer)
+    assert tcb.state is ESTABLISHED
+    vouched = bytearray(virtio.PLAIN + head + peer.frame("P.", 1, 1, b"text")[START + 20 :])
+    vouched[12:14] = (len(vouched) - START).to_bytes(2, "big")
+    vouched[20:22] = b"\0\0"
+    vouched[20:22] = checksum(bytes(vouched[START : START + 24])).to_bytes(2, "big")
+    vouched[0] = virtio.DATA_VALID
+    host.input(bytes(vouched))
+    assert host.read(tcb) == b"text"
 
 
 @both_versions

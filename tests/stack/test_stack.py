@@ -13,6 +13,7 @@ from tests.stack.host import (
     Host,
     Peer,
     both_versions,
+    ip_frame,
 )
 from ustack.config import StackConfig, TcpConfig
 from ustack.errors import AddressInUse, NoBufferSpace, UsageError
@@ -239,6 +240,64 @@ def test_after_a_while_flush_lets_input_have_its_turn() -> None:
     if host.stack.next_deadline() == 0:
         host.stack.flush(host.now, write)
         assert written > before
+
+
+class Silent(Host):
+    """Without a probe."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.stack = Stack(self.stack.config, secret=SECRET, randrange=Random(1).randrange)
+
+
+@both_versions
+def test_without_a_probe_everything_is_the_same(version: int) -> None:
+    host = Silent(version)
+    peer = Peer(host)
+    tcb = peer.establish()
+    host.close(tcb)
+    assert peer.heard() == ["F. 1:2(0) ack 1"]
+    assert peer.send("F.", 1, 2) == [". 2:2(0) ack 2"]
+    assert peer.send("F.", 1, 2) == [". 2:2(0) ack 2"]
+    assert peer.send("R", 2) == []
+    assert host.is_clean()
+    assert peer.send(".", 1, 77) == ["R 77:77(0)"]
+    host.input(b"")
+    host.input(virtio.PLAIN + bytes(40))
+    assert host.drops()["ip-version"] == 1
+    another = Peer(host, 40001)
+    another.establish()
+    another.put("R", 1)
+    another.put(".", 1, 1)
+    host.turn()
+    assert another.heard() == ["R 1:1(0)"]
+    host.input(ip_frame(another.src, another.dst, 200, b"?"))
+    assert len(host.drain()) == 1
+
+
+def test_a_segment_right_behind_a_reset_finds_nobody() -> None:
+    host = Host()
+    peer = Peer(host)
+    peer.establish()
+    peer.put("R", 1)
+    peer.put("P.", 1, 5, b"late")
+    host.turn()
+    assert peer.heard() == ["R 5:5(0)"]
+    assert host.is_clean()
+
+
+def test_a_flush_takes_no_more_than_its_budget_of_turns() -> None:
+    host = Host(tcp=TcpConfig(initial_window_segments=100_000))
+    tcbs = [Peer(host, port).establish(wscale=14, mss=1400) for port in range(40000, 40040)]
+    host.room = None
+    for tcb in tcbs:
+        host.stack.send(tcb, bytes(200_000), host.now)
+    host.stack.flush(host.now, lambda parts, now: True)
+    assert host.stack.next_deadline() == 0
+    for _ in range(10):
+        host.stack.flush(host.now, lambda parts, now: True)
+    assert host.stack.next_deadline() != 0
+    assert all(tcb.snd.nxt == tcb.send_buffer.end for tcb in tcbs)
 
 
 # Views

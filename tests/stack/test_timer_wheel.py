@@ -123,6 +123,30 @@ def test_the_clock_may_jump_before_the_first_entry() -> None:
     assert wheel.next_deadline() == (START + 100 + TICK - 1) // TICK * TICK
 
 
+def test_the_clock_may_jump_between_entries() -> None:
+    # The second is filed as near as it is, although nothing had expired meanwhile
+    wheel = TimerWheel()
+    far, near = Entry(), Entry()
+    wheel.insert(far, 70 * HOUR, 0)
+    wheel.insert(near, 10 * HOUR + 100, 10 * HOUR)
+    assert wheel.next_deadline() is not None
+    assert expire(wheel, 10 * HOUR + 100 + TICK) == [near]
+    wheel.insert(near, 69 * HOUR + 100, 69 * HOUR)
+    wheel.cancel(far)
+    wheel.insert(far, 69 * HOUR + 50, 69 * HOUR + 10)
+    assert expire(wheel, 69 * HOUR + 100 + TICK) == [far, near]
+
+
+def test_an_entry_that_is_late_may_wait_for_the_clock() -> None:
+    # What was due before the jump comes first
+    wheel = TimerWheel()
+    due, new = Entry(), Entry()
+    wheel.insert(due, 1000, 0)
+    wheel.insert(new, HOUR + 1000, HOUR)
+    assert expire(wheel, HOUR) == [due]
+    assert expire(wheel, HOUR + 1000 + TICK) == [new]
+
+
 def test_a_slot_that_was_emptied_causes_no_harm() -> None:
     wheel = TimerWheel()
     gone, stays = Entry(), Entry()
