@@ -86,7 +86,7 @@ def test_one_segment_can_fill_several_gaps() -> None:
     for start in (5, 15, 25):
         put(buffer, start, b"x" * 5)
     put(buffer, 7, b"y" * 30)
-    assert blocks(buffer) == [(5, 37)]
+    assert blocks(buffer) == [(7, 10), (5, 37)]  # the octets received twice, and all
     put(buffer, 0, b"z" * 5)
     buffer.collect(NXT)
     assert read_all(buffer) == (
@@ -140,6 +140,14 @@ def test_after_the_recent_blocks_are_gone_the_others_are_reported() -> None:
         put(buffer, start, b"x")
     assert buffer.collect(NXT + 500) == NXT + 500
     assert blocks(buffer) == [(700, 701), (800, 801)]
+
+
+def test_old_blocks_that_are_no_longer_recent_are_collected_too() -> None:
+    buffer = ReceiveBuffer(LIMIT)
+    for start in (10, 20, 30, 40, 50, 60):
+        put(buffer, start, b"x" * 5)
+    assert buffer.collect(NXT + 25) == NXT + 25
+    assert blocks(buffer) == [(60, 65), (50, 55), (40, 45), (30, 35)]
 
 
 def test_a_duplicate_is_reported_once_and_first() -> None:
@@ -202,14 +210,17 @@ def test_reassembly_agrees_with_the_model(
         payload = payload[max(nxt - start, 0) :]
         start = max(start, nxt)
         new = [at for at in range(start, end) if at not in model]
+        twice = [at for at in range(start, end) if at in model]
         if buffer.insert(NXT + start, payload):
+            reported = [(a - NXT, b - NXT) for a, b in buffer.sack_blocks()]
+            if twice:  # RFC 2883 §4: the first run of octets received twice comes first
+                left, right = reported.pop(0)
+                assert left == twice[0]
+                assert right == next(at for at in range(left, end + 1) if at not in twice)
             for at in new:
                 model[at] = number % 256
-            left, right = buffer.sack_blocks()[0]
-            if new:  # RFC 2018 §4: the block that holds what has just arrived comes first
-                assert left - NXT <= start and end <= right - NXT
-            else:  # RFC 2883 §4: the duplicate itself
-                assert (left - NXT, right - NXT) == (start, end)
+            left, right = reported[0]  # RFC 2018 §4: then the block that has just arrived
+            assert left <= start and end <= right
         nxt = buffer.collect(NXT + nxt) - NXT
         first_gap = next(at for at in range(len(model) + 1) if at not in model)
         assert nxt == first_gap

@@ -149,11 +149,13 @@ class ReceiveBuffer:
             self.duplicate = (start, end)
             self._note_recent(touched[0].start)
             return True
-        new_bytes = len(payload) - sum(
-            max(0, min(b.end, end) - max(b.start, start)) for b in touched
-        )
+        known = [(max(b.start, start), min(b.end, end)) for b in touched]
+        known = [(left, right) for left, right in known if left < right]
+        new_bytes = len(payload) - sum(right - left for left, right in known)
         if not in_order and self.held + new_bytes > 2 * self.limit:
             return False
+        if known and self.duplicate is None:
+            self.duplicate = known[0]  # RFC 2883 §4: of several runs only the first
         merged = self._merge(start, payload, touched)
         for block in touched:
             if block.start in self._recent:
