@@ -27,6 +27,17 @@ def test_units_are_converted() -> None:
     assert environment.stack.ephemeral_ports == (1000, 2000)
 
 
+def test_loss_recovery_is_switched_by_linux_s_numbers() -> None:
+    environment = Environment()
+    write_setting(environment, "net.ipv4.tcp_early_retrans", "0")
+    write_setting(environment, "net.ipv4.tcp_recovery", "0")
+    assert not environment.tcp.tail_loss_probe
+    assert not environment.tcp.rack
+    apply_defaults(environment)
+    assert environment.tcp.tail_loss_probe
+    assert environment.tcp.rack
+
+
 def test_a_setting_without_a_knob_is_noted_unless_it_asks_for_what_is_done_anyway() -> None:
     environment = Environment()
     write_setting(environment, "net.ipv4.tcp_ecn", "0")

@@ -83,6 +83,16 @@ def _congestion(environment: Environment, text: str) -> None:
     environment.tcp = replace(environment.tcp, congestion=name)
 
 
+def _tail_loss_probe(environment: Environment, text: str) -> None:
+    """3 and 4 switch it on; 1 and 2 are history (ip-sysctl.rst)."""
+    environment.tcp = replace(environment.tcp, tail_loss_probe=_number(text) >= 3)
+
+
+def _rack(environment: Environment, text: str) -> None:
+    """Bit 0 of the bit field."""
+    environment.tcp = replace(environment.tcp, rack=bool(_number(text) & 1))
+
+
 def _no_path_mtu_discovery(environment: Environment, text: str) -> None:
     environment.tcp = replace(environment.tcp, path_mtu_discovery=_number(text) == 0)
 
@@ -124,6 +134,8 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_rmem": _buffer("receive_buffer"),
     "tcp_wmem": _buffer("send_buffer"),
     "tcp_rfc1337": _switch("rfc1337"),
+    "tcp_early_retrans": _tail_loss_probe,
+    "tcp_recovery": _rack,
     "tcp_invalid_ratelimit": _tcp("challenge_ack_interval_us", 1000),
     "tcp_challenge_ack_limit": _stack("challenge_acks_per_second"),
     "tcp_max_tw_buckets": _stack("max_time_waits"),
@@ -158,7 +170,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_base_mss": "1024",
     "tcp_comp_sack_nr": "0",
     "tcp_dsack": "1",
-    "tcp_early_retrans": "0",
     "tcp_ecn": "0",
     "tcp_ecn_fallback": "1",
     "tcp_ecn_option": "2",
@@ -183,7 +194,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_plb_enabled": "0",
     "tcp_probe_interval": "",
     "tcp_probe_threshold": "",
-    "tcp_recovery": "0",
     "tcp_reflect_tos": "0",
     "tcp_reordering": "3",
     "tcp_retrans_collapse": "0",
