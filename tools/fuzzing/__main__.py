@@ -1,9 +1,11 @@
 """`tools/fuzz --minutes N`: hostile packets against the stack for so long; prints what it found."""
 
 import multiprocessing
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import count, islice
 from pathlib import Path
 
@@ -107,12 +109,11 @@ def play_again(traces: tuple[Path, ...]) -> int:
 
 
 def run_guided(minutes: float, seed: int, corpus: Path) -> int:
-    """Coverage-guided, with atheris."""
-    try:
-        from tools.fuzzing import guided  # noqa: PLC0415 - the extra is optional
-    except ImportError as error:
-        raise click.ClickException("--guided needs atheris: pip install '.[fuzz]'") from error
-    return guided.run(round(minutes * 60), seed, corpus)
+    """Coverage-guided, in a process of its own: atheris instruments the stack as it is imported."""
+    if find_spec("atheris") is None:
+        raise click.ClickException("--guided needs atheris: pip install '.[fuzz]'")
+    arguments = [str(round(minutes * 60)), str(seed), str(corpus)]
+    return subprocess.call([sys.executable, "-m", "tools.fuzzing.guided", *arguments])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ with atheris.instrument_imports(include=["ustack"]):
 
 INPUTS = Path("artifacts/fuzz-inputs")  # atheris' own collection; it grows from run to run
 MAX_INPUT = 4096  # bytes
+FIRST_INPUTS = 50
 
 
 class TapeEndError(Exception):
@@ -69,19 +70,26 @@ def one_input(data: bytes, corpus: Path) -> None:
         raise
 
 
-def run(seconds: int, seed: int, corpus: Path) -> int:
+def run(seconds: int, seed: int, corpus: Path) -> None:
     """Fuzz for so long. atheris prints the executions (#N) and exits with 77 at a finding."""
     INPUTS.mkdir(parents=True, exist_ok=True)
+    if not any(INPUTS.iterdir()):  # long enough to lead somewhere
+        for number in range(FIRST_INPUTS):
+            (INPUTS / f"random-{number}").write_bytes(Random(number).randbytes(MAX_INPUT // 4))
     options = [
         sys.argv[0],
         f"-max_total_time={seconds}",
         f"-max_len={MAX_INPUT}",
         f"-artifact_prefix={INPUTS}/",
         "-timeout=30",
+        "-len_control=0",
         "-print_final_stats=1",
     ]
     if seed:
         options.append(f"-seed={seed}")
     atheris.Setup([*options, str(INPUTS)], lambda data: one_input(data, corpus))
     atheris.Fuzz()
-    return 0
+
+
+if __name__ == "__main__":
+    run(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
