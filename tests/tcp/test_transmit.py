@@ -280,6 +280,17 @@ def test_a_reader_that_keeps_pace_causes_no_acks() -> None:
         assert peer.heard() == []
 
 
+def test_a_window_that_has_become_small_is_at_least_doubled() -> None:
+    host, peer, tcb = established(tcp=TcpConfig(receive_buffer=10_000, mss=1000))
+    for at in range(1, 9001, 1000):
+        peer.send(".", at, 1, b"x" * 1000)
+    host.read(tcb, 999)
+    assert peer.heard() == []
+    host.read(tcb)
+    reply = peer.reply()
+    assert (str(reply), reply.window) == (". 1:1(0) ack 9001", 10_000)
+
+
 def test_a_closed_window_is_reopened_at_once_when_the_reader_takes_everything() -> None:
     host, peer, tcb = established(tcp=TcpConfig(receive_buffer=4000))
     for at in range(1, 4001, 1000):

@@ -180,8 +180,7 @@ class ReceiveBuffer:
             merged = head
         position = max(position, merged.end)
         for block in touched[1:]:
-            if position < block.start:
-                _push(merged.chunks, view[position - start : block.start - start])
+            _push(merged.chunks, view[position - start : block.start - start])
             merged.chunks.extend(block.chunks)
             merged.end = block.end
             position = max(position, block.end)
