@@ -6,6 +6,7 @@ through here, by the book.
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from ustack.config import StackConfig
@@ -20,6 +21,7 @@ from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.tcb import Tcb
 from ustack.wire import icmp, ipv4, ipv6, udp, virtio
 from ustack.wire.checksum import ones_sum, pseudo_sum
+from ustack.wire.gso import complete_checksum
 
 UDP = 17  # IP protocol number
 START = virtio.HEADER_LEN  # where the IP header begins in a frame
@@ -261,6 +263,8 @@ class IpInput:
         if not self._icmp_limit.allow(now):
             self._counters["icmp-limited"] += 1
             return
+        with suppress(MalformedPacket):  # a super-segment is quoted as it is
+            frame = complete_checksum(frame)
         message = icmp_errors.error_message(dst, src, kind, code, rest, frame[START:])
         protocol = ipv4.ICMP if len(src) == 4 else ipv6.ICMPV6
         self._output.packet(dst, src, protocol, message, "")
