@@ -1,5 +1,8 @@
 """What the fuzzers found, each in the few segments that it takes."""
 
+import gc
+import tracemalloc
+
 from tests.stack.host import SECOND, Host, Peer, both_versions
 from ustack.config import TcpConfig
 from ustack.tcp.state import CLOSE_WAIT, ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED
@@ -95,3 +98,34 @@ def test_a_syn_with_ack_does_not_pass_by_a_full_accept_queue(version: int) -> No
     peers[0].send(".", 1, 1)
     peers[1].send("S.", 0, 1)
     assert len(listener.queue) == 1
+
+
+@both_versions
+def test_large_frames_that_bring_little_are_not_kept_in_memory(version: int) -> None:
+    host = Host(version, TcpConfig(receive_buffer=1 << 20), mtu=65535)
+    peer = Peer(host)
+    tcb = peer.establish(mss=65000, wscale=7)
+    peer.send(".", 1, 1, b"x" * 60_000)
+    reached = 60_001
+    gc.collect()
+    tracemalloc.start()
+    for gap in [0] * 200 + [1100] * 200:  # in order, then each behind a gap
+        reached += 1100 + gap
+        peer.put(".", reached - 60_000, 1, b"x" * 60_000)
+        peer.put(".", reached + 1100, 1, b"x" * 1100)
+        host.turn()
+        host.drain()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2 * tcb.receive_buffer.limit
+
+
+def test_answers_do_not_pile_up_while_the_device_is_full() -> None:
+    host = Host(resets_per_second=1 << 20)
+    host.room = 0
+    for port in range(1, 6001):
+        Peer(host, port).put(".", 0, 0)
+    host.turn()
+    host.room = None
+    host.turn()
+    assert 1000 < len(host.drain()) < 5000

@@ -25,6 +25,7 @@ MIN_MTU_IPV4 = 68  # bytes, RFC 791 §3.2; also the floor for path MTU (RFC 1191
 MIN_MTU_IPV6 = 1280  # RFC 8200 §5
 PATH_MTU_LIFETIME_US = 600 * 1_000_000  # RFC 1191 §6.3, RFC 8201 §5.3: 10 minutes
 MAX_PATH_MTUS = 4096  # destinations remembered
+MAX_QUEUE = 4096  # frames that wait for a device that is full; further answers are dropped
 
 _TOTAL_AND_ID = Struct("!HH")
 _WORD = Struct("!H")
@@ -177,6 +178,8 @@ class Output:
         """Write one frame, or queue it when no flush is going on. False: the device is full."""
         write = self._write
         if write is None:
+            if len(self.queue) >= MAX_QUEUE:
+                return False
             self.queue.append((parts, note))
             return True
         if not write(parts, self.now):

@@ -38,6 +38,12 @@ def _push(chunks: "list[Buffer] | deque[Buffer]", payload: Buffer) -> None:
         chunks.append(bytearray(payload))
 
 
+def _part(view: memoryview, start: int, end: int) -> Buffer:
+    """view[start:end], copied if keeping it would keep a frame of twice the size in memory."""
+    part = view[start:end]
+    return bytes(part) if 2 * len(part) < len(view) else part
+
+
 class ReceiveBuffer:
     """In-order chunks, out-of-order blocks and the SACK blocks to report.
 
@@ -174,18 +180,18 @@ class ReceiveBuffer:
         view = memoryview(payload)
         end = start + len(payload)
         if start < merged.start:
-            head = Block(start, view[: merged.start - start])
+            head = Block(start, _part(view, 0, merged.start - start))
             head.chunks.extend(merged.chunks)
             head.end = merged.end
             merged = head
         position = max(position, merged.end)
         for block in touched[1:]:
-            _push(merged.chunks, view[position - start : block.start - start])
+            _push(merged.chunks, _part(view, position - start, block.start - start))
             merged.chunks.extend(block.chunks)
             merged.end = block.end
             position = max(position, block.end)
         if position < end:
-            _push(merged.chunks, view[position - start :])
+            _push(merged.chunks, _part(view, position - start, len(view)))
             merged.end = end
         return merged
 

@@ -435,6 +435,8 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     if end - start < len(payload):
         tcb.ack_now = True
         payload = payload[: max(end - start, 0)]
+    if 2 * len(payload) < len(seg.payload):
+        payload = bytes(payload)  # a view of the rest would keep the whole frame in memory
 
     if start > nxt:
         if payload and not receive_buffer.insert(start, payload):
