@@ -6,7 +6,7 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp import tail_loss
 from ustack.tcp.handshake import agree_options, start_sending, timestamp
-from ustack.tcp.recovery import LOSS
+from ustack.tcp.recovery import LOSS, OPEN
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.seq import MASK32, older32
 from ustack.tcp.state import (
@@ -56,7 +56,11 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     # First, check the sequence number (Table 6), after PAWS (RFC 7323 §5.3)
     seq, length = seg.seq, seg.len
     tsval = seg.tsval
-    if tcb.ts_on and not _timestamp_acceptable(tcb, seg, now):
+    if (
+        tcb.ts_on
+        and (tsval is None or older32(tsval, tcb.ts_recent))
+        and not _timestamp_acceptable(tcb, seg, now)
+    ):
         _unacceptable(tcb, seg, now)
         return None
     # Linux: a segment that begins at RCV.NXT is taken up even if the window is zero, for its ACK
@@ -109,12 +113,15 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
 
 
 def _timestamp_acceptable(tcb: Tcb, seg: Segment, now: int) -> bool:
-    """PAWS (RFC 7323 §5.3 R1). It judges arrivals only, never what waits in our own queue."""
+    """PAWS (RFC 7323 §5.3 R1) for a segment whose timestamp is missing or older than TS.Recent.
+
+    It judges arrivals only, never what waits in our own queue.
+    """
     if seg.flags & RST:
         return True
     if seg.tsval is None:
         return not tcb.config.require_timestamps
-    return not older32(seg.tsval, tcb.ts_recent) or now - tcb.ts_recent_at > PAWS_IDLE_US
+    return now - tcb.ts_recent_at > PAWS_IDLE_US
 
 
 def _unacceptable(tcb: Tcb, seg: Segment, now: int) -> None:
@@ -314,29 +321,21 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     elif acked == 0 and flight and not seg.len and window == snd.wnd:
         duplicate = True  # RFC 5681 §2
     if flight and (acked > 0 or sacked or duplicate):
-        recovery = tcb.recovery
-        newly_lost = 0
-        if tcb.sack_on and (board.sacked or board.lost or board.reordered):
-            newly_lost = recovery.detect(board, tcb.rtt, snd.mss, now)
-            wait = recovery.reorder_wait
-            tcb.timers.reorder = now + wait if wait else NEVER
-        if recovery.on_ack(
-            board,
-            congestion,
-            una=snd.una,
-            nxt=snd.nxt,
-            acked=max(acked, 0),
-            sacked=sacked,
-            duplicate=duplicate,
-            sack=tcb.sack_on,
-            newly_lost=newly_lost,
-            mss=snd.mss,
-            now=now,
+        if (
+            tcb.recovery.phase is OPEN
+            and not (sacked or duplicate or board.sacked or board.lost)
+            and not (board.reordered or board.dup_acked)
         ):
+            tcb.recovery.dup_acks = 0
+            grow = True
+        else:
+            grow = _recover(tcb, acked if acked > 0 else 0, sacked, duplicate, now)
+        if grow:
             slow_start = congestion.cwnd < congestion.ssthresh
             in_use = tcb.cwnd_limited or (slow_start and congestion.cwnd < 2 * flight)
             congestion.on_ack(acked, board.in_flight, tcb.rtt.latest, not in_use, now)
-        tail_loss.on_ack(tcb, ack, dsack, now)
+        if tcb.tail_probe_end is not None:
+            tail_loss.on_ack(tcb, ack, dsack, now)
         tail_loss.schedule(tcb, now)
     # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
     # acknowledges more was sent later, even if its text is older (a retransmission). The window
@@ -350,6 +349,30 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         snd.wl1, snd.wl2 = seg.seq, ack
     fin = snd.fin
     return fin is not None and una <= fin < ack
+
+
+def _recover(tcb: Tcb, acked: int, sacked: int, duplicate: bool, now: int) -> bool:
+    """Let loss recovery digest an ACK that the scoreboard has recorded. True: cwnd may grow."""
+    snd, board, recovery = tcb.snd, tcb.scoreboard, tcb.recovery
+    assert tcb.congestion is not None
+    newly_lost = 0
+    if tcb.sack_on:
+        newly_lost = recovery.detect(board, tcb.rtt, snd.mss, now)
+        wait = recovery.reorder_wait
+        tcb.timers.reorder = now + wait if wait else NEVER
+    return recovery.on_ack(
+        board,
+        tcb.congestion,
+        una=snd.una,
+        nxt=snd.nxt,
+        acked=acked,
+        sacked=sacked,
+        duplicate=duplicate,
+        sack=tcb.sack_on,
+        newly_lost=newly_lost,
+        mss=snd.mss,
+        now=now,
+    )
 
 
 def _measure(tcb: Tcb, seg: Segment, sent_at: int | None, now: int) -> None:

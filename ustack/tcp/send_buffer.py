@@ -106,17 +106,19 @@ class SendBuffer:
 
     def release(self, upto: int) -> None:
         """Forget everything before position `upto`: it has been acknowledged."""
-        if upto > self.end:
-            upto = self.end
         if upto <= self.start:
             return
-        self.start = upto
         starts = self._starts
+        if upto >= self.end:
+            self.start = self.end
+            starts.clear()
+            self._chunks.clear()
+            self._tail = None
+            return
+        self.start = upto
         keep = bisect_right(starts, upto) - 1  # the chunk that holds `upto`, if any
         if keep >= 0 and starts[keep] + len(self._chunks[keep]) <= upto:
             keep += 1
         if keep > 0:
             del starts[:keep]
             del self._chunks[:keep]
-        if upto == self.end:
-            self._tail = None
