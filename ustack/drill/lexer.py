@@ -7,6 +7,7 @@ have them) select text before anything else is read.
 """
 
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -71,21 +72,27 @@ _IPV6 = (
     rf"(?:{_GROUP}:){{7}}{_GROUP}"
     rf"|(?:{_GROUP}(?::{_GROUP})*)?::(?:(?:{_GROUP}:)*(?:\d+\.\d+\.\d+\.\d+|{_GROUP}))?"
 )
-_RULES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    (Kind.WORD, re.compile(r"sequence#")),
-    (Kind.ELLIPSIS, re.compile(r"\.\.\.")),
-    (Kind.OPTION, re.compile(r"--[a-zA-Z0-9_]+")),
-    (Kind.FLOAT, re.compile(r"-?[0-9]*\.[0-9]+")),
-    (Kind.INTEGER, re.compile(r"-?[0-9]+")),
-    (Kind.HEX, re.compile(r"0x[0-9a-fA-F]+")),
-    (Kind.WORD, re.compile(r"[a-zA-Z0-9_]+")),
-    (Kind.STRING, re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)),
-    (Kind.COMMAND, re.compile(r"`(?:[^`\\]|\\.)*`", re.DOTALL)),
-    (Kind.CODE, re.compile(r"%\{.*?\}%", re.DOTALL)),
-    (Kind.ADDRESS, re.compile(r"\d+\.\d+\.\d+\.\d+")),
-    (Kind.ADDRESS, re.compile(_IPV6)),
-    (Kind.CHARACTER, re.compile(r"[-+*~<>:()\[\]{},=|./!]")),
+_DIGITS, _LETTERS = string.digits, string.ascii_letters
+# The third member: what the token may begin with. Most tokens have one or two candidates then.
+_RULES: tuple[tuple[Kind, re.Pattern[str], str], ...] = (
+    (Kind.WORD, re.compile(r"sequence#"), "s"),
+    (Kind.ELLIPSIS, re.compile(r"\.\.\."), "."),
+    (Kind.OPTION, re.compile(r"--[a-zA-Z0-9_]+"), "-"),
+    (Kind.FLOAT, re.compile(r"-?[0-9]*\.[0-9]+"), f"-.{_DIGITS}"),
+    (Kind.INTEGER, re.compile(r"-?[0-9]+"), f"-{_DIGITS}"),
+    (Kind.HEX, re.compile(r"0x[0-9a-fA-F]+"), "0"),
+    (Kind.WORD, re.compile(r"[a-zA-Z0-9_]+"), f"_{_DIGITS}{_LETTERS}"),
+    (Kind.STRING, re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL), '"'),
+    (Kind.COMMAND, re.compile(r"`(?:[^`\\]|\\.)*`", re.DOTALL), "`"),
+    (Kind.CODE, re.compile(r"%\{.*?\}%", re.DOTALL), "%"),
+    (Kind.ADDRESS, re.compile(r"\d+\.\d+\.\d+\.\d+"), _DIGITS),
+    (Kind.ADDRESS, re.compile(_IPV6), f":{string.hexdigits}"),
+    (Kind.CHARACTER, re.compile(r"[-+*~<>:()\[\]{},=|./!]"), "-+*~<>:()[]{},=|./!"),
 )
+_RULES_BY_FIRST = {
+    first: [(kind, rule) for kind, rule, firsts in _RULES if first in firsts]
+    for first in string.printable
+}
 _BLANK = re.compile(r"(?:[ \t\r\n\f]+|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
 _DIRECTIVE = re.compile(r"^[ \t]*#(ifdef|ifndef|else|endif)\b[ \t]*(\w*)")
 _QUOTES = {Kind.STRING: (1, 1), Kind.COMMAND: (1, 1), Kind.CODE: (2, 2)}
@@ -131,7 +138,7 @@ def tokenize(text: str, file: str, definitions: Mapping[str, str]) -> list[Token
 
 def _longest(text: str, at: int, position: Position) -> tuple[Kind, str]:
     best: tuple[Kind, str] | None = None
-    for kind, rule in _RULES:
+    for kind, rule in _RULES_BY_FIRST.get(text[at], ()):
         found = rule.match(text, at)
         if found and (best is None or len(found[0]) > len(best[1])):
             best = kind, found[0]

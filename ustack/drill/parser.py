@@ -59,7 +59,9 @@ def read_script(path: Path, command_line: Sequence[Option] = ()) -> Script:
 
 def parse_script(text: str, file: str, command_line: Sequence[Option] = ()) -> Script:
     """The script `text`, called `file` in errors; options of `command_line` win over its own."""
-    written = _read_options(Cursor(tokenize(text, file, PREDEFINED)))
+    written: list[Option] = []
+    if "--" in text:  # options may define words, so they are read before all the rest
+        written = _read_options(Cursor(tokenize(text, file, PREDEFINED)))
     settings, from_script, notes = apply_options(Settings(), written)
     settings, from_user, _ = apply_options(settings, command_line)
     settings = for_family(settings)
