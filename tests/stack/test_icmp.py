@@ -380,6 +380,24 @@ def test_the_smallest_mtus_of_the_rfcs_are_believed() -> None:
     assert host.stack.status(tcb, host.now).snd_mss == 1220
 
 
+def test_sack_blocks_are_left_out_where_they_do_not_fit_the_path() -> None:
+    # 68 octets: IP 20, TCP 20, timestamps 12, and no more than one block
+    host = Host()
+    peer = Peer(host)
+    tcb = peer.establish(sack=True, tsval=5)
+    host.send(tcb, b"x" * 100)
+    peer.heard()
+    too_big(peer, 68)
+    for start in (101, 301, 501):
+        peer.send(".", start, 1, b"y" * 50)
+    peer.put(".", 701, 1, b"y" * 50)
+    host.turn()
+    acks = [reply for reply in peer.replies() if not reply.payload]
+    assert acks
+    assert all(reply.packet.ip_length <= 68 for reply in acks)
+    assert acks[-1].ack == 1
+
+
 def test_a_router_that_names_no_mtu_means_the_next_plateau() -> None:
     # RFC 1191 §7.1
     host, peer, tcb = sending(4, TcpConfig())

@@ -176,6 +176,18 @@ def test_a_syn_elsewhere_in_the_window_of_syn_received_is_no_reset(version: int)
     assert tcb.state is SYN_RECEIVED
 
 
+def test_that_answer_waits_for_the_device() -> None:
+    host = Host()
+    peer = Peer(host)
+    host.listen()
+    peer.send("S", 0)
+    host.room = 0
+    assert peer.send("S", 100) == []
+    host.room = None
+    host.turn()
+    assert peer.heard() == [". 1:1(0) ack 1"]
+
+
 # RST (RFC 5961 §3)
 
 

@@ -493,6 +493,50 @@ def test_two_zero_windows_do_not_make_an_ack_war() -> None:
     assert len(peer.send(".", 1001, 1001, b"z", win=0)) == 1
 
 
+def until_the_probe_is_due(host: Host) -> None:
+    """Its timer has expired, the flush has not come yet."""
+    at = host.stack.next_deadline()
+    while at is not None and not any(tcb.probe_due for tcb in host.stack.connections()):
+        host.now = max(at, host.now)
+        host.stack.handle_timeouts(host.now)
+        at = host.stack.next_deadline()
+
+
+def test_a_window_that_opens_just_before_the_probe_makes_it_needless() -> None:
+    host, peer, tcb = established(win=1000)
+    host.send(tcb, b"x" * 2000)
+    peer.heard()
+    peer.send(".", 1, 1001, win=0)
+    until_the_probe_is_due(host)
+    assert peer.send(".", 1, 1001, win=1000) == ["P. 1001:2001(1000) ack 1"]
+
+
+def test_an_ack_that_comes_just_before_the_probe_leaves_nothing_to_probe_with() -> None:
+    host, peer, tcb = established(win=1000)
+    host.send(tcb, b"x" * 1000)
+    host.send(tcb, b"y")
+    peer.heard()
+    peer.send(".", 1, 1001, win=0)
+    host.advance(SECOND // 2)
+    assert peer.heard() == ["P. 1001:1002(1) ack 1"]
+    until_the_probe_is_due(host)
+    assert peer.send(".", 1, 1002, win=0) == []
+
+
+def test_a_single_octet_that_was_probed_in_vain_is_sent_when_the_window_opens() -> None:
+    host, peer, tcb = established(win=1000)
+    host.send(tcb, b"x" * 1000)
+    host.send(tcb, b"y")
+    peer.heard()
+    peer.send(".", 1, 1001, win=0)
+    host.advance(SECOND // 2)
+    peer.heard()
+    peer.send(".", 1, 1001, win=0)
+    assert peer.send(".", 1, 1001, win=1000) == ["P. 1001:1002(1) ack 1"]
+    peer.send(".", 1, 1002)
+    assert len(tcb.send_buffer) == 0
+
+
 # A window that shrinks (MUST-34, MUST-35, SHLD-15 to SHLD-18)
 
 
@@ -558,6 +602,13 @@ def test_the_urgent_pointer_names_the_octet_after_the_last_urgent_one(version: i
     peer.send(".", 1, 2002)
     assert all("U" not in reply.flags for reply in peer.replies())
     assert tcb.snd.up is None
+
+
+def test_text_behind_the_urgent_octet_is_not_urgent() -> None:
+    host, peer, tcb = established(tcp=TcpConfig(nagle=False))
+    host.send(tcb, b"!", urgent=True)
+    host.send(tcb, b"calm")
+    assert peer.heard() == ["PU. 1:2(1) ack 1", "P. 2:6(4) ack 1"]
 
 
 def test_urgent_text_is_not_sent_as_a_super_segment() -> None:
