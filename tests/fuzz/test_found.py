@@ -129,3 +129,23 @@ def test_answers_do_not_pile_up_while_the_device_is_full() -> None:
     host.room = None
     host.turn()
     assert 1000 < len(host.drain()) < 5000
+
+
+@both_versions
+def test_a_fin_in_order_counts_more_than_text_said_to_be_behind_it(version: int) -> None:
+    host = Host(version)
+    peer = Peer(host)
+    tcb = peer.establish(sack=True)
+    peer.send(".", 501, 1, b"x")  # of a third party
+    assert peer.send("F.", 1, 1, b"the end") == [". 1:1(0) ack 9"]
+    assert tcb.state is CLOSE_WAIT and host.read(tcb) == b"the end" and tcb.eof
+
+
+@both_versions
+def test_a_fin_in_order_counts_more_than_one_behind_a_gap(version: int) -> None:
+    host = Host(version)
+    peer = Peer(host)
+    tcb = peer.establish()
+    peer.send("F.", 501, 1)  # of a third party
+    assert peer.send("F.", 1, 1, b"the end") == [". 1:1(0) ack 9"]
+    assert tcb.state is CLOSE_WAIT and host.read(tcb) == b"the end" and tcb.eof

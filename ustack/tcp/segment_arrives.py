@@ -442,10 +442,8 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ack_now = True
     if end > edge:
         end = edge
-    if fin and end < max(nxt, receive_buffer.end):
-        fin = 0  # text behind it has arrived before: no honest peer sends this FIN
-    if fin and rcv.fin is None:
-        rcv.fin = end
+    if fin and not _note_fin(tcb, start, end):
+        fin = 0
     size = min(len(payload), rcv.mss)
     if size > rcv.mss_seen:
         rcv.mss_seen = size
@@ -485,6 +483,24 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     if rcv.fin == nxt:
         _take_fin(tcb)
     return None
+
+
+def _note_fin(tcb: Tcb, start: int, end: int) -> bool:
+    """The FIN of a segment with text [start, end) stands at `end`; False: it is not believed.
+
+    Where text, or a FIN, behind it has arrived before, one of them is a lie of a third party: what
+    comes in order is believed, and what waits behind a gap is not.
+    """
+    rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
+    if start <= rcv.nxt <= end:
+        rcv.fin = end
+        if end < receive_buffer.end:
+            receive_buffer.drop_out_of_order()
+    elif end < max(rcv.nxt, receive_buffer.end):
+        return False
+    elif rcv.fin is None:
+        rcv.fin = end
+    return True
 
 
 def _take_fin(tcb: Tcb) -> None:
