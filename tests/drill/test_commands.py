@@ -64,6 +64,12 @@ def test_values_can_be_written_to_proc() -> None:
     assert Run("echo 0 > /proc/sys/net/ipv4/tcp_sack").environment.tcp.sack is False
 
 
+@pytest.mark.parametrize("text", ["sleep", "sleep x", "sleep inf", "sleep 1 2"])
+def test_sleep_wants_seconds(text: str) -> None:
+    with pytest.raises(ScriptFailure, match="sleep takes a number of seconds"):
+        Run(text)
+
+
 @pytest.mark.parametrize("text", ["rm -rf /", "sysctl net.ipv4.tcp_sack", "ip link set lo up"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ScriptFailure, match=r"t\.pkt:1: refused to run"):

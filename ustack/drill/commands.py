@@ -21,6 +21,7 @@ from ustack.drill.sysctls import Environment, UnknownSetting, apply_defaults, wr
 _SEPARATOR = re.compile(r"\s*(?:;|&&|\n)\s*")
 _REDIRECTION = re.compile(r"\s*(?:[0-9]?>{1,2}\s*/dev/null|2>&1|&>\s*/dev/null|\|\|\s*true)\s*")
 _ECHO_TO_PROC = re.compile(r"""echo\s+["']?([^"'>]*?)["']?\s*>\s*(/(?:proc/sys|sys/module)/\S+)""")
+_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]*)?|\.[0-9]+")
 IPV4_TCP_HEADERS = 40  # bytes; what an MSS is smaller than an MTU
 
 
@@ -93,7 +94,9 @@ class Commands:
             case "tc":
                 return self._queue(arguments)
             case "sleep":
-                self._wait(int(float(arguments[0]) * SECOND) if arguments else 0)
+                if len(arguments) != 1 or not _SECONDS.fullmatch(arguments[0]):
+                    raise ScriptFailure(position, "sleep takes a number of seconds")
+                self._wait(int(float(arguments[0]) * SECOND))
             case "kldload" | "true" | ":" | "sync":
                 pass
             case _ if name.startswith("sysctl_restore_"):

@@ -1,6 +1,6 @@
 """Why a script did not pass."""
 
-from ustack.drill.lexer import Position
+from ustack.drill.lexer import Position, one_line
 
 
 class ScriptFailure(Exception):
@@ -10,6 +10,6 @@ class ScriptFailure(Exception):
     """
 
     def __init__(self, position: Position, message: str, details: tuple[str, ...] = ()) -> None:
-        super().__init__(f"{position}: {message}")
+        super().__init__(f"{position}: {one_line(message)}")
         self.position = position
         self.details = details

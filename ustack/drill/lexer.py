@@ -15,6 +15,8 @@ from typing import NoReturn
 
 from ustack.errors import MalformedFile
 
+LONGEST_MESSAGE = 300  # characters
+
 
 class Kind(Enum):
     """What a token is."""
@@ -33,6 +35,12 @@ class Kind(Enum):
     END = "end of file"
 
 
+def one_line(message: str) -> str:
+    """The message without line breaks and not too long to read."""
+    text = " ".join(message.split())
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 3]}..."
+
+
 @dataclass(slots=True, frozen=True)
 class Position:
     """Where something stands in a script."""
@@ -44,8 +52,8 @@ class Position:
         return f"{self.file}:{self.line}"
 
     def error(self, message: str) -> MalformedFile:
-        """The error to raise for what stands here."""
-        return MalformedFile(f"{self}: {message}")
+        """The error to raise for what stands here: one line, whatever the message quotes."""
+        return MalformedFile(f"{self}: {one_line(message)}")
 
 
 @dataclass(slots=True, frozen=True)
