@@ -15,11 +15,9 @@ def test_one_later_segment_and_a_quarter_of_an_rtt_are_enough(version: int) -> N
     host, peer, _ = in_flight(version, sack=True)
     assert peer.send(".", 1, 7001, sack=[(9001, 10_001)]) == []
     host.advance(RTT // 4 + 1 * MS)
-    assert resent(peer, 10_001) == [7]
+    # Linux 6.18 resends both at once (tools/drill-kernel)
+    assert resent(peer, 10_001) == [7, 8]
     assert host.notes[-1] == "fast retransmit"
-    peer.put(".", 1, 8001, sack=[(9001, 10_001)])
-    host.turn()
-    assert resent(peer, 10_001) == [8]
 
 
 def test_a_segment_that_is_only_late_is_not_resent() -> None:

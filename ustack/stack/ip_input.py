@@ -157,11 +157,14 @@ class IpInput:
         assert first is not None
         self._counters["datagrams-reassembled"] += 1
         if len(first) == 41:  # IPv6: the protocol, then the fixed header
-            protocol, src, dst, head = first[0], first[9:25], first[25:41], first[1:]
+            protocol, src, dst = first[0], first[9:25], first[25:41]
+            head = ipv6.encode(src, dst, protocol, len(whole), hop_limit=first[8])
         else:
-            protocol, src, dst, head = first[9], first[12:16], first[16:20], first
-        if len(src) == 4 and len(head) + len(whole) > MAX_PAYLOAD:
-            raise MalformedPacket("fragment-length")  # RFC 791 §3.1: no header can say so
+            protocol, src, dst = first[9], first[12:16], first[16:20]
+            options = first[ipv4.HEADER_LEN :]
+            if len(first) + len(whole) > MAX_PAYLOAD:
+                raise MalformedPacket("fragment-length")  # RFC 791 §3.1: no header can say so
+            head = ipv4.encode(src, dst, protocol, len(whole), ttl=first[8], options=options)
         frame = virtio.PLAIN + head + whole
         self._deliver(frame, protocol, src, dst, START + len(head), len(frame), arrived, now)
 

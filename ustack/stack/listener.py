@@ -21,7 +21,6 @@ class Listener:
         "events",
         "half_open",
         "key",
-        "overflows",
         "port",
         "queue",
         "user",
@@ -37,7 +36,6 @@ class Listener:
         self.config = config
         self.queue: deque[Tcb] = deque()  # ESTABLISHED or later, to be accepted in this order
         self.half_open = 0  # children in SYN-RECEIVED
-        self.overflows = 0
         self.closed = False
         self.events = 0
         self.user: object = None

@@ -101,12 +101,11 @@ class TimeWaitQueue:
     """All TimeWaits of a stack in the order of their entry, to find the oldest when the cap is
     reached. Those that ended meanwhile are skipped: their `slot` is None."""
 
-    __slots__ = ("_queue", "count", "evicted")
+    __slots__ = ("_queue", "count")
 
     def __init__(self) -> None:
         self._queue: deque[TimeWait] = deque()
         self.count = 0
-        self.evicted = 0
 
     def add(self, record: TimeWait) -> None:
         """`record` has entered TIME-WAIT and is in the timer wheel."""

@@ -108,7 +108,8 @@ class Recovery:
             self._begin(board, congestion, nxt, now)
         if newly_lost and self.phase is FAST:
             self.force = True
-            self._proportional_rate(board, congestion, 0, newly_lost, mss)
+            # Linux: as if one segment had been delivered, so that two go out
+            self._proportional_rate(board, congestion, mss, 0, mss)
 
     def on_ack(
         self,

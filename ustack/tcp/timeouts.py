@@ -89,8 +89,6 @@ def _syn_timeout(tcb: Tcb, now: int) -> None:
 def _retransmission_timeout(tcb: Tcb, now: int) -> None:
     """RFC 6298 §5.4 to 5.6; R1 and R2 of RFC 9293 §3.8.3."""
     board = tcb.scoreboard
-    if not board.in_flight:
-        return
     tcb.retransmits += 1
     if _give_up(tcb, now, tcb.retransmits if tcb.snd.wnd else tcb.probes + 1):
         finish(tcb, tcb.soft_error or ConnectionTimedOut())
