@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.interop.in_process import comes_true, ustack_network
-from tests.interop.kernel_side import connect, counted, kernel_counters, kernel_sockets
+from tests.interop.kernel_side import (
+    HANG_GUARD_S,
+    connect,
+    counted,
+    kernel_counters,
+    kernel_sockets,
+)
 from tests.interop.serving import (
     CLOSED_PORT,
     ECHO,
@@ -53,27 +59,35 @@ def test_a_connect_to_a_closed_port_of_the_kernel_is_refused(tmp_path: Path, fam
 
 
 def test_a_full_backlog_of_the_kernel_only_delays_ustack(tmp_path: Path) -> None:
-    """Linux drops the last ACK of the handshake, and sends its SYN,ACK again and again."""
+    """Linux has answered the SYNs with cookies and drops everything that does not fit its queue.
+
+    Only what ustack sends again can make those connections known to it.
+    """
+
+    async def visit(network: Network) -> None:
+        reader, writer = await network.open_connection(KERNEL_IPV4, PORT)
+        writer.write(b"hello")
+        assert await reader.readexactly(7) == b"welcome"
+        writer.close()
+        await writer.wait_closed()
 
     async def scenario() -> None:
         async with ustack_network(tmp_path) as network:
             with socket.create_server((KERNEL_IPV4, PORT), backlog=0) as listener:
+                listener.settimeout(HANG_GUARD_S)
                 before = kernel_counters()["TcpExt.ListenDrops"]
-                opening = [
-                    asyncio.create_task(network.open_connection(KERNEL_IPV4, PORT))
-                    for _ in range(3)
-                ]
-                await comes_true(
-                    lambda: kernel_counters()["TcpExt.ListenDrops"] > before, "the queue is full"
-                )
-                with ExitStack() as accepted:
-                    for _ in opening:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(3):
+                        group.create_task(visit(network))
+                    await comes_true(
+                        lambda: kernel_counters()["TcpExt.ListenDrops"] > before,
+                        "the queue is full",
+                    )
+                    for _ in range(3):
                         connection, _ = await asyncio.to_thread(listener.accept)
-                        accepted.enter_context(connection).sendall(b"welcome")
-                    for task in opening:
-                        reader, writer = await task
-                        assert await reader.readexactly(7) == b"welcome"
-                        writer.transport.abort()
+                        with connection:
+                            assert await asyncio.to_thread(connection.recv, 16) == b"hello"
+                            connection.sendall(b"welcome")
 
     asyncio.run(scenario())
 
