@@ -93,7 +93,7 @@ def test_a_full_backlog_of_the_kernel_only_delays_ustack(tmp_path: Path) -> None
 
 
 def test_a_full_backlog_of_ustack_only_delays_the_kernel(tmp_path: Path) -> None:
-    backlog, clients = 2, 6
+    backlog, clients = 2, 6  # Linux's count: one more than the backlog can wait
 
     async def scenario() -> None:
         async with ustack_network(tmp_path) as network:
@@ -101,12 +101,18 @@ def test_a_full_backlog_of_ustack_only_delays_the_kernel(tmp_path: Path) -> None
             listener = stack.listen(PORT, driver.now(), backlog=backlog)
             before = kernel_counters()["TcpExt.TCPSynRetrans"]
             with ExitStack() as sockets:
-                kernel_ends = [sockets.enter_context(start_connect()) for _ in range(clients)]
+                kernel_ends = [sockets.enter_context(start_connect()) for _ in range(backlog + 1)]
+                await comes_true(
+                    lambda: len(listener.queue) == backlog + 1, "as many as can wait have arrived"
+                )
+                kernel_ends += [
+                    sockets.enter_context(start_connect()) for _ in range(clients - backlog - 1)
+                ]
                 await comes_true(
                     lambda: kernel_counters()["TcpExt.TCPSynRetrans"] > before,
                     "the kernel had to send a SYN again",
                 )
-                assert len(stack.connections()) <= backlog + 1
+                assert len(stack.connections()) == backlog + 1
                 accepted: list[Tcb] = []
                 while len(accepted) < clients:
                     while (tcb := stack.accept(listener)) is not None:
