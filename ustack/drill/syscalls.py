@@ -3,24 +3,21 @@
 Owns the names that scripts give to descriptors. Knows nothing of time.
 """
 
-import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from ustack.drill.constants import CONSTANTS, value_of
+from ustack.drill import arguments
+from ustack.drill.constants import CONSTANTS
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.host import Message, SocketApi
 from ustack.drill.mapping import SocketsUnderTest
 from ustack.drill.script import (
     Anything,
     Array,
-    Expression,
-    Function,
     Integer,
     Name,
-    Or,
     Settings,
     String,
     Struct,
@@ -93,13 +90,13 @@ class Syscalls:
     # Opening
 
     def _socket(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
+        arguments.count(event, 3)
         domain, kind, protocol = event.arguments
         family = AF_INET6 if self._settings.ipv6_sockets else AF_INET
         fd = yield from self._api.socket(
-            family if isinstance(domain, Anything) else self._number(event, domain),
-            self._number(event, kind),
-            self._number(event, protocol),
+            family if isinstance(domain, Anything) else arguments.number(event, domain),
+            arguments.number(event, kind),
+            arguments.number(event, protocol),
         )
         script_fd = self._bind_fd(event, fd)
         if script_fd is not None:
@@ -107,7 +104,7 @@ class Syscalls:
         return fd
 
     def _bind(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
+        arguments.count(event, 3)
         address = self._settings.local_address
         return (
             yield from self._api.bind(
@@ -116,15 +113,15 @@ class Syscalls:
         )
 
     def _listen(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 2)
+        arguments.count(event, 2)
         result = yield from self._api.listen(
-            self._fd(event, 0), self._number(event, event.arguments[1])
+            self._fd(event, 0), arguments.number(event, event.arguments[1])
         )
         self._sockets.listening(self._script_fd(event, 0))
         return result
 
     def _accept(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
+        arguments.count(event, 3)
         fd, port = yield from self._api.accept(self._fd(event, 0))
         script_fd = self._bind_fd(event, fd)
         if script_fd is not None:
@@ -132,11 +129,11 @@ class Syscalls:
         return fd
 
     def _connect(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
+        arguments.count(event, 3)
         fd = self._fd(event, 0)
         address = event.arguments[1]
         if not isinstance(address, Anything | Struct):
-            if self._number(event, address) == AF_UNSPEC:
+            if arguments.number(event, address) == AF_UNSPEC:
                 result = yield from self._api.disconnect(fd)
                 self._sockets.disconnected(self._script_fd(event, 0))
                 return result
@@ -148,67 +145,71 @@ class Syscalls:
 
     def _send(self, event: SyscallEvent) -> Call[int]:
         """write(fd, buffer, n) and send(fd, buffer, n, flags)"""
-        self._count(event, 3, 4)
-        flags = self._number(event, event.arguments[3]) if len(event.arguments) > 3 else 0
-        size = self._number(event, event.arguments[2])
+        arguments.count(event, 3, 4)
+        flags = arguments.number(event, event.arguments[3]) if len(event.arguments) > 3 else 0
+        size = arguments.number(event, event.arguments[2])
         return (
-            yield from self._api.send(self._fd(event, 0), [size], flags, self._is_null(event, 1))
+            yield from self._api.send(
+                self._fd(event, 0), [size], flags, arguments.is_null(event, 1)
+            )
         )
 
     def _sendto(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 6)
-        flags = self._number(event, event.arguments[3])
-        size = self._number(event, event.arguments[2])
+        arguments.count(event, 6)
+        flags = arguments.number(event, event.arguments[3])
+        size = arguments.number(event, event.arguments[2])
         if flags & CONSTANTS["MSG_FASTOPEN"]:
             self._sockets.connecting(self._script_fd(event, 0))
         return (
-            yield from self._api.send(self._fd(event, 0), [size], flags, self._is_null(event, 1))
+            yield from self._api.send(
+                self._fd(event, 0), [size], flags, arguments.is_null(event, 1)
+            )
         )
 
     def _writev(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
-        sizes = self._iovec(event, event.arguments[1], event.arguments[2])
+        arguments.count(event, 3)
+        sizes = arguments.iovec(event, event.arguments[1], event.arguments[2])
         return (yield from self._api.send(self._fd(event, 0), sizes, 0, null=False))
 
     def _sendmsg(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
-        message = self._struct(event, event.arguments[1])
-        if self._number(event, message.get("msg_flags") or Integer(0)) != 0:
+        arguments.count(event, 3)
+        message = arguments.struct(event, event.arguments[1])
+        if arguments.number(event, message.get("msg_flags") or Integer(0)) != 0:
             raise ScriptFailure(event.position, "msg_flags of sendmsg() must be 0")
         if message.get("msg_control") is not None:
             raise ScriptFailure(event.position, "control messages of sendmsg() are not supported")
-        sizes = self._message_iovec(event, message)
-        flags = self._number(event, event.arguments[2])
+        sizes = arguments.message_iovec(event, message)
+        flags = arguments.number(event, event.arguments[2])
         if flags & CONSTANTS["MSG_FASTOPEN"]:
             self._sockets.connecting(self._script_fd(event, 0))
         return (yield from self._api.send(self._fd(event, 0), sizes, flags, null=False))
 
     def _receive(self, event: SyscallEvent) -> Call[int]:
         """read(fd, buffer, n), recv(..., flags) and recvfrom(..., flags, address, length)"""
-        self._count(event, 3, 4, 6)
-        flags = self._number(event, event.arguments[3]) if len(event.arguments) > 3 else 0
-        size = self._number(event, event.arguments[2])
+        arguments.count(event, 3, 4, 6)
+        flags = arguments.number(event, event.arguments[3]) if len(event.arguments) > 3 else 0
+        size = arguments.number(event, event.arguments[2])
         message = yield from self._api.receive(
-            self._fd(event, 0), size, flags, self._is_null(event, 1)
+            self._fd(event, 0), size, flags, arguments.is_null(event, 1)
         )
         return message.size
 
     def _readv(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
-        sizes = self._iovec(event, event.arguments[1], event.arguments[2])
+        arguments.count(event, 3)
+        sizes = arguments.iovec(event, event.arguments[1], event.arguments[2])
         message = yield from self._api.receive(self._fd(event, 0), sum(sizes), 0, null=False)
         return message.size
 
     def _recvmsg(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
-        expected = self._struct(event, event.arguments[1])
-        size = sum(self._message_iovec(event, expected))
-        flags = self._number(event, event.arguments[2])
+        arguments.count(event, 3)
+        expected = arguments.struct(event, event.arguments[1])
+        size = sum(arguments.message_iovec(event, expected))
+        flags = arguments.number(event, event.arguments[2])
         message = yield from self._api.receive(self._fd(event, 0), size, flags, null=False)
         self._compare(
             event,
             "msg_flags",
-            self._number(event, expected.get("msg_flags") or Integer(0)),
+            arguments.number(event, expected.get("msg_flags") or Integer(0)),
             message.flags,
         )
         self._check_control(event, expected, message)
@@ -219,12 +220,16 @@ class Syscalls:
         written = control.items if isinstance(control, Array) else ()
         wanted: list[tuple[int, int, int]] = []
         for item in written:
-            parts = self._struct(event, item)
+            parts = arguments.struct(event, item)
             level, kind, data = (parts.get(key) for key in ("cmsg_level", "cmsg_type", "cmsg_data"))
             if level is None or kind is None or data is None or isinstance(data, Struct):
                 raise ScriptFailure(event.position, "this control message is not supported")
             wanted.append(
-                (self._number(event, level), self._number(event, kind), self._number(event, data))
+                (
+                    arguments.number(event, level),
+                    arguments.number(event, kind),
+                    arguments.number(event, data),
+                )
             )
         actual: list[tuple[int, int, int]] = []
         if message.unread is not None:
@@ -237,12 +242,12 @@ class Syscalls:
     # Closing and control
 
     def _shutdown(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 2)
-        how = self._number(event, event.arguments[1])
+        arguments.count(event, 2)
+        how = arguments.number(event, event.arguments[1])
         return (yield from self._api.shutdown(self._fd(event, 0), how))
 
     def _close(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 1)
+        arguments.count(event, 1)
         script_fd = self._script_fd(event, 0)
         fd = self._fd(event, 0)
         self._fds.pop(script_fd, None)
@@ -250,30 +255,30 @@ class Syscalls:
         return (yield from self._api.close(fd))
 
     def _fcntl(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 2, 3)
-        argument = self._number(event, event.arguments[2]) if len(event.arguments) > 2 else 0
-        command = self._number(event, event.arguments[1])
+        arguments.count(event, 2, 3)
+        argument = arguments.number(event, event.arguments[2]) if len(event.arguments) > 2 else 0
+        command = arguments.number(event, event.arguments[1])
         return (yield from self._api.fcntl(self._fd(event, 0), command, argument))
 
     def _ioctl(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 2, 3)
-        request = self._number(event, event.arguments[1])
+        arguments.count(event, 2, 3)
+        request = arguments.number(event, event.arguments[1])
         value = yield from self._api.ioctl(self._fd(event, 0), request)
         if len(event.arguments) > 2:
-            expected = self._array(event, event.arguments[2])
+            expected = arguments.array(event, event.arguments[2])
             if expected:
-                self._compare(event, "ioctl value", self._number(event, expected[0]), value)
+                self._compare(event, "ioctl value", arguments.number(event, expected[0]), value)
         return 0
 
     # Options
 
     def _getsockopt(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 5)
+        arguments.count(event, 5)
         _, level, name, expected, length = event.arguments
-        sizes = self._array(event, length)
-        size = self._number(event, sizes[0] if sizes else length)
+        sizes = arguments.array(event, length)
+        size = arguments.number(event, sizes[0] if sizes else length)
         value = yield from self._api.getsockopt(
-            self._fd(event, 0), self._number(event, level), self._number(event, name), size
+            self._fd(event, 0), arguments.number(event, level), arguments.number(event, name), size
         )
         if isinstance(expected, Anything):
             return 0
@@ -284,9 +289,9 @@ class Syscalls:
                 self._differ(event, "option value", expected.value, actual)
             return 0
         if isinstance(expected, Struct):
-            self._compare(event, "option value", self._option_bytes(event, expected), value)
+            self._compare(event, "option value", arguments.option_bytes(event, expected), value)
             return 0
-        wanted = self._numbers(event, expected)
+        wanted = arguments.numbers(event, expected)
         if isinstance(value, bytes):
             value = int.from_bytes(value[:INT], "little", signed=True)
         if wanted:
@@ -294,39 +299,27 @@ class Syscalls:
         return 0
 
     def _setsockopt(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 5)
+        arguments.count(event, 5)
         _, level, name, value, length = event.arguments
         if isinstance(name, Name) and name.name in WITHOUT_MEANING:
             self.notes.append(f"{event.position}: socket option {name.name} has no meaning here")
             return 0
-        data = self._option_bytes(event, value)
-        size = self._number(event, length)
+        data = arguments.option_bytes(event, value)
+        size = arguments.number(event, length)
         return (
             yield from self._api.setsockopt(
                 self._fd(event, 0),
-                self._number(event, level),
-                self._number(event, name),
+                arguments.number(event, level),
+                arguments.number(event, name),
                 data[:size] if size >= 0 else b"",
             )
         )
 
-    def _option_bytes(self, event: SyscallEvent, value: Expression) -> bytes:
-        if isinstance(value, String):
-            return value.value
-        if isinstance(value, Function) and value.name == "inet6_addr":
-            return self._address(event, value)
-        if isinstance(value, Struct):
-            on, seconds = value.get("onoff"), value.get("linger")
-            if on is None or seconds is None:
-                raise ScriptFailure(event.position, "this structure is not supported")
-            return _int_bytes(self._number(event, on)) + _int_bytes(self._number(event, seconds))
-        return b"".join(_int_bytes(number) for number in self._numbers(event, value))
-
     # Pipes and files
 
     def _pipe(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 1)
-        names = self._numbers(event, event.arguments[0])
+        arguments.count(event, 1)
+        names = arguments.numbers(event, event.arguments[0])
         if len(names) != 2:
             raise ScriptFailure(event.position, "pipe() takes the names of two descriptors")
         reading, writing = yield from self._api.pipe()
@@ -334,41 +327,41 @@ class Syscalls:
         return 0
 
     def _splice(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 6)
-        size, flags = (self._number(event, event.arguments[index]) for index in (4, 5))
+        arguments.count(event, 6)
+        size, flags = (arguments.number(event, event.arguments[index]) for index in (4, 5))
         return (yield from self._api.splice(self._fd(event, 0), self._fd(event, 2), size, flags))
 
     def _open(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 2, 3)
+        arguments.count(event, 2, 3)
         path = event.arguments[0]
         if not isinstance(path, String):
             raise ScriptFailure(event.position, "open() takes a path as its first argument")
         found = Path(event.position.file).parent / os.fsdecode(path.value)
-        fd = yield from self._api.open(str(found), self._number(event, event.arguments[1]))
+        fd = yield from self._api.open(str(found), arguments.number(event, event.arguments[1]))
         self._bind_fd(event, fd)
         return fd
 
     def _sendfile(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 4)
+        arguments.count(event, 4)
         _, _, written, count = event.arguments
         offset: int | None = None
         if isinstance(written, Array) and written.items:
-            offset = self._number(event, written.items[0])
-        size = self._number(event, count)
+            offset = arguments.number(event, written.items[0])
+        size = arguments.number(event, count)
         return (yield from self._api.sendfile(self._fd(event, 0), self._fd(event, 1), offset, size))
 
     # Readiness
 
     def _poll(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 3)
+        arguments.count(event, 3)
         entries: list[tuple[int, int]] = []
         expected: list[int] = []
-        for item in self._array(event, event.arguments[0]):
-            entry = self._struct(event, item)
-            fd = self._number(event, entry.get("fd") or Integer(-1))
-            entries.append((self._fds.get(fd, -1), self._member(event, entry, "events")))
-            expected.append(self._member(event, entry, "revents"))
-        timeout = self._number(event, event.arguments[2])
+        for item in arguments.array(event, event.arguments[0]):
+            entry = arguments.struct(event, item)
+            fd = arguments.number(event, entry.get("fd") or Integer(-1))
+            entries.append((self._fds.get(fd, -1), arguments.member(event, entry, "events")))
+            expected.append(arguments.member(event, entry, "revents"))
+        timeout = arguments.number(event, event.arguments[2])
         returned = yield from self._api.poll(entries, timeout)
         for index, (wanted, actual) in enumerate(zip(expected, returned, strict=True)):
             if wanted != actual:
@@ -378,124 +371,40 @@ class Syscalls:
         return sum(1 for events in returned if events)
 
     def _epoll_create(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 1)
-        fd = yield from self._api.epoll_create(self._number(event, event.arguments[0]))
+        arguments.count(event, 1)
+        fd = yield from self._api.epoll_create(arguments.number(event, event.arguments[0]))
         self._bind_fd(event, fd)
         return fd
 
     def _epoll_ctl(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 4)
+        arguments.count(event, 4)
         _, op, _, argument = event.arguments
         events = data = 0
         if isinstance(argument, Struct):
-            events = self._member(event, argument, "events")
-            data = self._epoll_data(event, argument)
+            events = arguments.member(event, argument, "events")
+            data = arguments.epoll_data(event, argument)
         return (
             yield from self._api.epoll_ctl(
-                self._fd(event, 0), self._number(event, op), self._fd(event, 2), events, data
+                self._fd(event, 0), arguments.number(event, op), self._fd(event, 2), events, data
             )
         )
 
     def _epoll_wait(self, event: SyscallEvent) -> Call[int]:
-        self._count(event, 4)
+        arguments.count(event, 4)
         _, expected, most, timeout = event.arguments
         if isinstance(expected, Array):
-            written = [self._struct(event, item) for item in expected.items]
+            written = [arguments.struct(event, item) for item in expected.items]
         else:
-            written = [self._struct(event, expected)]
+            written = [arguments.struct(event, expected)]
         found = yield from self._api.epoll_wait(
-            self._fd(event, 0), self._number(event, most), self._number(event, timeout)
+            self._fd(event, 0), arguments.number(event, most), arguments.number(event, timeout)
         )
         for entry, (events, data) in zip(written, found, strict=False):
-            wanted = self._member(event, entry, "events")
+            wanted = arguments.member(event, entry, "events")
             if wanted != events:
                 self._differ(event, "events", poll_text(wanted), poll_text(events))
-            self._compare(event, "epoll data", self._epoll_data(event, entry), data)
+            self._compare(event, "epoll data", arguments.epoll_data(event, entry), data)
         return len(found)
-
-    def _epoll_data(self, event: SyscallEvent, entry: Struct) -> int:
-        for key in ("fd", "u32", "u64", "ptr"):
-            value = entry.get(key)
-            if value is not None:
-                return self._number(event, value)
-        return 0
-
-    def _member(self, event: SyscallEvent, entry: Struct, key: str) -> int:
-        return self._number(event, entry.get(key) or Integer(0))
-
-    # Arguments
-
-    def _count(self, event: SyscallEvent, *allowed: int) -> None:
-        if len(event.arguments) not in allowed:
-            wanted = " or ".join(str(number) for number in allowed)
-            raise ScriptFailure(
-                event.position,
-                f"{event.name}() takes {wanted} arguments, not {len(event.arguments)}",
-            )
-
-    def _number(self, event: SyscallEvent, expression: Expression) -> int:
-        match expression:
-            case Integer(value):
-                return value
-            case Name(name):
-                number = value_of(name)
-                if number is None:
-                    raise ScriptFailure(event.position, f"unknown symbol '{name}'")
-                return number
-            case Or(left, right):
-                return self._number(event, left) | self._number(event, right)
-            case Function("htons", (argument,)):
-                return self._number(event, argument)
-            case Array((only,)):
-                return self._number(event, only)
-        raise ScriptFailure(event.position, f"{event.name}(): a number is expected here")
-
-    def _numbers(self, event: SyscallEvent, expression: Expression) -> list[int]:
-        if isinstance(expression, Array):
-            return [self._number(event, item) for item in expression.items]
-        return [self._number(event, expression)]
-
-    def _array(self, event: SyscallEvent, expression: Expression) -> tuple[Expression, ...]:
-        if isinstance(expression, Array):
-            return expression.items
-        if isinstance(expression, Anything):
-            return ()
-        return (expression,)
-
-    def _struct(self, event: SyscallEvent, expression: Expression) -> Struct:
-        if not isinstance(expression, Struct):
-            raise ScriptFailure(event.position, f"{event.name}(): a structure is expected here")
-        return expression
-
-    def _iovec(self, event: SyscallEvent, array: Expression, count: Expression) -> list[int]:
-        sizes = [
-            self._number(event, self._struct(event, item).fields[-1].value)
-            for item in self._array(event, array)
-        ]
-        if self._number(event, count) != len(sizes):
-            raise ScriptFailure(event.position, "the count is not the number of elements")
-        return sizes
-
-    def _message_iovec(self, event: SyscallEvent, message: Struct) -> list[int]:
-        for field in message.fields:
-            if field.key == "msg_iov":
-                return self._iovec(event, field.value, field.count or Integer(-1))
-        raise ScriptFailure(event.position, "the message has no msg_iov")
-
-    def _address(self, event: SyscallEvent, function: Function) -> bytes:
-        text = function.arguments[0] if function.arguments else None
-        if not isinstance(text, String):
-            raise ScriptFailure(event.position, f"{function.name}() takes a string")
-        try:
-            return ipaddress.ip_address(text.value.decode("latin-1")).packed
-        except ValueError:
-            raise ScriptFailure(event.position, f"{text.value!r} is no address") from None
-
-    def _is_null(self, event: SyscallEvent, index: int) -> bool:
-        argument = event.arguments[index]
-        if isinstance(argument, Anything | String | Array):
-            return False
-        return self._number(event, argument) == 0
 
     def _for_family(self, address: str) -> str:
         if self._settings.ip_version == "ipv4-mapped-ipv6":
@@ -505,7 +414,7 @@ class Syscalls:
     # Descriptors
 
     def _script_fd(self, event: SyscallEvent, index: int) -> int:
-        return self._number(event, event.arguments[index])
+        return arguments.number(event, event.arguments[index])
 
     def _fd(self, event: SyscallEvent, index: int) -> int:
         return self._fds.get(self._script_fd(event, index), -1)
@@ -514,7 +423,7 @@ class Syscalls:
         """The written result becomes the name of `live`."""
         if isinstance(event.result, Anything):
             return None
-        script_fd = self._number(event, event.result)
+        script_fd = arguments.number(event, event.result)
         if script_fd < 0:
             return None
         self._fds[script_fd] = live
@@ -524,7 +433,7 @@ class Syscalls:
 
     def expected_result(self, event: SyscallEvent) -> int | None:
         """The written result; None: any."""
-        return None if isinstance(event.result, Anything) else self._number(event, event.result)
+        return None if isinstance(event.result, Anything) else arguments.number(event, event.result)
 
     def _compare(
         self, event: SyscallEvent, what: str, expected: int | bytes, actual: int | bytes
@@ -546,7 +455,3 @@ def poll_text(mask: int) -> str:
         if name.startswith("POLL") and value & mask and name != "POLLNVAL"
     ]
     return "|".join(names) or "0"
-
-
-def _int_bytes(number: int) -> bytes:
-    return (number & 0xFFFF_FFFF).to_bytes(INT, "little")

@@ -1,0 +1,143 @@
+"""The arguments of a system call event, as numbers, sizes and bytes.
+
+Every function raises ScriptFailure, with the line of the event, for what it cannot understand.
+"""
+
+import ipaddress
+
+from ustack.drill.constants import value_of
+from ustack.drill.failure import ScriptFailure
+from ustack.drill.script import (
+    Anything,
+    Array,
+    Expression,
+    Function,
+    Integer,
+    Name,
+    Or,
+    String,
+    Struct,
+    SyscallEvent,
+)
+
+INT = 4  # bytes
+
+
+def count(event: SyscallEvent, *allowed: int) -> None:
+    """The call has one of these numbers of arguments."""
+    if len(event.arguments) not in allowed:
+        choice = " or ".join(str(wanted) for wanted in allowed)
+        raise ScriptFailure(
+            event.position,
+            f"{event.name}() takes {choice} arguments, not {len(event.arguments)}",
+        )
+
+
+def number(event: SyscallEvent, expression: Expression) -> int:
+    """What a number, a symbol, several joined by `|`, htons() or a one-element list stand for."""
+    match expression:
+        case Integer(value):
+            return value
+        case Name(name):
+            known = value_of(name)
+            if known is None:
+                raise ScriptFailure(event.position, f"unknown symbol '{name}'")
+            return known
+        case Or(left, right):
+            return number(event, left) | number(event, right)
+        case Function("htons", (argument,)):
+            return number(event, argument)
+        case Array((only,)):
+            return number(event, only)
+    raise ScriptFailure(event.position, f"{event.name}(): a number is expected here")
+
+
+def numbers(event: SyscallEvent, expression: Expression) -> list[int]:
+    """A list of numbers; a single one is a list of one."""
+    if isinstance(expression, Array):
+        return [number(event, item) for item in expression.items]
+    return [number(event, expression)]
+
+
+def array(event: SyscallEvent, expression: Expression) -> tuple[Expression, ...]:
+    """The elements of a list; none of `...`."""
+    if isinstance(expression, Array):
+        return expression.items
+    if isinstance(expression, Anything):
+        return ()
+    return (expression,)
+
+
+def struct(event: SyscallEvent, expression: Expression) -> Struct:
+    """The structure that must stand here."""
+    if not isinstance(expression, Struct):
+        raise ScriptFailure(event.position, f"{event.name}(): a structure is expected here")
+    return expression
+
+
+def iovec(event: SyscallEvent, elements: Expression, count: Expression) -> list[int]:
+    """The sizes of the buffers; `count` is what the script says their number is."""
+    sizes = [number(event, struct(event, item).fields[-1].value) for item in array(event, elements)]
+    if number(event, count) != len(sizes):
+        raise ScriptFailure(event.position, "the count is not the number of elements")
+    return sizes
+
+
+def message_iovec(event: SyscallEvent, message: Struct) -> list[int]:
+    """The sizes of the buffers of a message header."""
+    for field in message.fields:
+        if field.key == "msg_iov":
+            return iovec(event, field.value, field.count or Integer(-1))
+    raise ScriptFailure(event.position, "the message has no msg_iov")
+
+
+def address(event: SyscallEvent, function: Function) -> bytes:
+    """The bytes of `inet_addr("...")` or `inet6_addr("...")`."""
+    text = function.arguments[0] if function.arguments else None
+    if not isinstance(text, String):
+        raise ScriptFailure(event.position, f"{function.name}() takes a string")
+    try:
+        return ipaddress.ip_address(text.value.decode("latin-1")).packed
+    except ValueError:
+        raise ScriptFailure(event.position, f"{text.value!r} is no address") from None
+
+
+def is_null(event: SyscallEvent, index: int) -> bool:
+    """Whether the pointer is written as NULL or 0."""
+    argument = event.arguments[index]
+    if isinstance(argument, Anything | String | Array):
+        return False
+    return number(event, argument) == 0
+
+
+def option_bytes(event: SyscallEvent, value: Expression) -> bytes:
+    """The value of a socket option, as it lies in memory."""
+    if isinstance(value, String):
+        return value.value
+    if isinstance(value, Function) and value.name == "inet6_addr":
+        return address(event, value)
+    if isinstance(value, Struct):
+        on, seconds = value.get("onoff"), value.get("linger")
+        if on is None or seconds is None:
+            raise ScriptFailure(event.position, "this structure is not supported")
+        return int_bytes(number(event, on)) + int_bytes(number(event, seconds))
+    return b"".join(int_bytes(one) for one in numbers(event, value))
+
+
+def epoll_data(event: SyscallEvent, entry: Struct) -> int:
+    """The data of an epoll_event, whichever member of the union it is written as."""
+    for key in ("fd", "u32", "u64", "ptr"):
+        value = entry.get(key)
+        if value is not None:
+            return number(event, value)
+    return 0
+
+
+def member(event: SyscallEvent, entry: Struct, key: str) -> int:
+    """The number of that member, 0 when it is not written."""
+    return number(event, entry.get(key) or Integer(0))
+
+
+def int_bytes(value: int) -> bytes:
+    """An int in memory, on x86-64."""
+    return (value & 0xFFFF_FFFF).to_bytes(INT, "little")
