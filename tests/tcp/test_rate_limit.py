@@ -1,3 +1,5 @@
+from random import Random
+
 from ustack.tcp.rate_limit import RateLimit
 
 SECOND = 1_000_000  # µs
@@ -23,3 +25,9 @@ def test_what_was_not_used_is_not_saved_up() -> None:
 
 def test_a_limit_of_none_allows_nothing() -> None:
     assert not RateLimit(0).allow(0)
+
+
+def test_a_limit_that_strangers_share_cannot_be_counted_out() -> None:
+    limit = RateLimit(10, Random(1).randrange)
+    allowed = [sum(limit.allow(second * 1_000_000) for _ in range(50)) for second in range(100)]
+    assert set(allowed) == set(range(5, 15))

@@ -231,8 +231,11 @@ def test_challenges_are_limited_for_the_whole_stack() -> None:
     peers = [Peer(host, port) for port in range(40000, 40010)]
     for peer in peers:
         peer.establish()
-    answered = [peer for peer in peers if peer.send("R", 2)]
-    assert len(answered) == 3
+    answered = []
+    for _ in range(20):
+        answered.append(sum(bool(peer.send("R", 2)) for peer in peers))
+        host.advance(SECOND)
+    assert set(answered) == {2, 3, 4}  # nobody can tell how many others have used up
 
 
 def test_a_reset_with_an_old_timestamp_counts() -> None:

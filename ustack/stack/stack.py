@@ -119,7 +119,7 @@ class Stack:
         self.acks_held = False  # the last flush left ACKs for the next one
         self._half_open = 0
         self._connections = 0
-        self._challenge_limit = RateLimit(config.challenge_acks_per_second)
+        self._challenge_limit = RateLimit(config.challenge_acks_per_second, randrange)
         self._reset_limit = RateLimit(config.resets_per_second)
 
     # ------------------------------------------------------------------ lower edge
