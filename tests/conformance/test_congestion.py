@@ -234,3 +234,22 @@ def test_the_fin_leaves_at_once_behind_the_last_text(version: int) -> None:
     host.send(tcb, b"x" * 2500)
     host.close(tcb)
     assert peer.heard()[-1] in ("FP. 2001:2502(500) ack 1", "F. 2501:2502(0) ack 1")
+
+
+@both_versions
+def test_a_sack_of_text_sent_once_ends_the_back_off(version: int) -> None:
+    # RFC 6298 §3, §5: it is a valid sample, even if SND.UNA stays
+    host = Host(version)
+    peer = Peer(host)
+    tcb = peer.establish(sack=True, rtt=50 * MS)
+    host.send(tcb, b"x" * MSS)
+    host.advance(3 * SECOND)
+    peer.send(".", 1, 1001)
+    host.send(tcb, b"x" * 2 * MSS)
+    backed_off = host.stack.status(tcb, host.now)
+    assert backed_off.backoff > 1
+    host.advance(50 * MS)
+    peer_sack(peer, [(2001, 3001)], ack=1001)
+    status = host.stack.status(tcb, host.now)
+    assert (status.backoff, status.rtt) == (0, 50 * MS)
+    assert status.rto < backed_off.rto

@@ -92,8 +92,9 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ts_recent = tsval
         tcb.ts_recent_at = now
     tcb.last_received_at = now
-    tcb.keep_alive_probes = tcb.probes = 0
-    if _acknowledge(tcb, seg, now):
+    fin_acked = _acknowledge(tcb, seg, now)
+    tcb.keep_alive_probes = tcb.probes = 0  # whatever was probed, the peer is there
+    if fin_acked:
         set_state(tcb, OUR_FIN_ACKED[tcb.state])
         tcb.events |= FIN_ACKED
         if tcb.state is FIN_WAIT_2 and tcb.detached:
@@ -320,6 +321,8 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         _tell_writer(tcb)
     elif acked == 0 and flight and not seg.len and window == snd.wnd:
         duplicate = True  # RFC 5681 §2
+    if acked == 0 and sacked_at is not None:
+        tcb.rtt.sample(now - sacked_at)  # sent once and arrived: valid by Karn's rule
     if flight and (acked > 0 or sacked or duplicate):
         if (
             tcb.recovery.phase is OPEN
