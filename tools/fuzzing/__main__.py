@@ -70,7 +70,7 @@ def main(
     states = ", ".join(f"{many} {name}" for name, many in total.states.most_common())
     click.echo(
         f"{total.runs} runs in {time.monotonic() - begin:.0f} s: {total.packets} packets in, "
-        f"{total.answers} out; states at the end of the connections: {states}"
+        f"{total.answers} out; hostile segments met: {states}"
     )
     click.echo(f"{len(total.findings)} findings")
     raise SystemExit(bool(total.findings))

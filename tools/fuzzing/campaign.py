@@ -75,7 +75,7 @@ def run_seed(seed: int, steps: int = STEPS) -> Tally:
     except Exception as error:  # noqa: BLE001 - as above
         tally.findings.append(finding(seed, error, Trace(subject.setup, subject.steps)))
     tally.packets, tally.answers = subject.packets_in, subject.packets_out
-    tally.states.update(tcb.state.name for tcb in subject.flows.values())
+    tally.states = subject.aimed
     return tally
 
 

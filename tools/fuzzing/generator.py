@@ -154,6 +154,7 @@ class Generator:
         if tcb is None:
             return
         for _ in range(random.choice((1, 1, 1, 3, 8))):
+            self.subject.aimed[tcb.state.name] += 1
             self.segment(
                 tcb,
                 flags=self.flags(),

@@ -5,6 +5,7 @@ are made of a fixed pattern: the octet at a position has one right value, so a h
 overlap, repeat and overtake, and what the user reads must still be the beginning of the pattern.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
@@ -110,6 +111,7 @@ class Subject:
         self.listener: Listener | None = None
         self.sent: list[Sent] = []  # since the last look of the generator
         self.flows: dict[bytes, Tcb] = {}  # the last connection seen of each flow
+        self.aimed: Counter[str] = Counter()  # hostile segments by the state they met
         self.packets_in = 0
         self.packets_out = 0
         self._room: int | None = None  # frames the device takes, None: any number
