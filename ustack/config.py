@@ -88,5 +88,5 @@ class StackConfig:
     challenge_acks_per_second: int = 1000  # RFC 5961 §7 over the whole stack
     resets_per_second: int = 1000  # RSTs to segments without a connection
     icmp_per_second: int = 1000  # echo replies and errors that we originate
-    max_fragments: int = 1 << 20  # bytes held for IP reassembly, over all datagrams
+    max_fragments: int = 1 << 20  # bytes held for IP reassembly; one datagram may exceed it
     fragment_timeout_us: int = 60 * SECOND  # RFC 1122 §3.3.2, RFC 8200 §4.5

@@ -333,3 +333,27 @@ def test_the_reply_to_a_new_syn_meets_no_stranger() -> None:
     other = Peer(host, PEER_PORT + 1)
     assert other.send("S", 0) == ["S. 0:1(0) ack 1"]
     assert count(host) == 1
+
+
+def test_bare_acks_out_of_order_are_answered_twice_a_second_at_most() -> None:
+    # Linux tw_last_oow_ack_time: two ends that disagree must not answer each other for ever
+    host, peer = waiting()
+    assert peer.send(".", 500, 2) == [". 2:2(0) ack 2"]
+    assert peer.send(".", 500, 2) == []
+    host.advance(501 * MS)
+    assert peer.send(".", 500, 2) == [". 2:2(0) ack 2"]
+    assert peer.send("P.", 1, 2, b"text is always answered") == [". 2:2(0) ack 2"]
+
+
+@both_versions
+def test_a_newer_syn_that_the_listener_drops_leaves_the_record(version: int) -> None:
+    host, peer = waiting(version)
+    (listener,) = host.stack.listeners()
+    for port in range(50_000, 50_000 + listener.backlog + 1):
+        other = Peer(host, port)
+        other.send("S", 0)
+        other.send(".", 1, 1)
+    assert listener.full()
+    assert peer.send("S", 1000) == []
+    assert count(host) == 1
+    assert peer.send("F.", 1, 2) == [". 2:2(0) ack 2"]

@@ -58,9 +58,9 @@ class Reassembler:
         if datagram is None:
             datagram = self._datagrams[key] = Datagram(key)
         pieces = datagram.pieces
-        if (offset, data) in pieces:
-            return None, "fragment-duplicate", []
         index = bisect_left(pieces, (offset, b""))
+        if index < len(pieces) and pieces[index] == (offset, data):
+            return None, "fragment-duplicate", []
         reached = pieces[index - 1][0] + len(pieces[index - 1][1]) if index else 0
         overlaps = reached > offset or (index < len(pieces) and pieces[index][0] < end)
         if datagram.end is not None:

@@ -283,17 +283,21 @@ class Stack:
         elif verdict is Verdict.REOPEN:
             _, local, _, local_port = split_key(record.flow)
             if self._flows.listener(local, local_port) is not None:
-                isn = record.reincarnation_isn()
+                # the listener may drop the SYN; only a child takes the record's place
+                self._arrives_at_listener(record.flow, seg, now, record.reincarnation_isn())
                 self._end_time_wait(record)
-                self._arrives_at_listener(record.flow, seg, now, isn)
                 return
             verdict = Verdict.DROP
         if self._probe is not None:
             self._probe.received(seg.frame, note, now)
-        if verdict is Verdict.ACK_AGAIN or verdict is Verdict.RESTART:
-            if verdict is Verdict.RESTART:
-                self._wheel.insert(record, now + 2 * self.config.tcp.msl_us, now)
+        if verdict is Verdict.RESTART:
+            self._wheel.insert(record, now + 2 * self.config.tcp.msl_us, now)
             self._answer_from_time_wait(record, now)
+        elif verdict is Verdict.ACK_AGAIN:
+            if seg.len or record.may_answer(now, self.config.tcp.challenge_ack_interval_us):
+                self._answer_from_time_wait(record, now)
+            else:
+                self.counters["time-wait-rate-limited"] += 1
 
     def _answer_from_time_wait(self, record: TimeWait, now: int) -> None:
         """The last ACK once more; within the limit of resets, so that it feeds no ACK loop."""

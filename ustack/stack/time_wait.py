@@ -15,6 +15,7 @@ from ustack.wire.tcp import ACK, FIN, RST, SYN
 
 # SND.NXT, RCV.NXT, TS.Recent, timestamp offset, entered at (ms), window field, ts_on
 _PACKED = Struct("!IIIIQHB")
+_ANSWERED = Struct("!I")  # behind it, once a bare ACK was answered: when, in ms after the entry
 ISN_STEP = 65535 + 2  # Linux: how far above the old SND.NXT a reincarnation's ISN lies
 
 
@@ -43,14 +44,26 @@ class TimeWait:
             now // 1000,
             min((tcb.rcv.adv - tcb.rcv.nxt) >> tcb.rcv.wscale, 0xFFFF),
             tcb.ts_on,
-        )
+        )  # and _ANSWERED, see may_answer
         self.due_at = NEVER
         self.slot: object = None
 
     def unpack(self) -> tuple[int, int, int, int, int, int, bool]:
         """SND.NXT, RCV.NXT, TS.Recent, timestamp offset, entered at (µs), window field, ts_on."""
-        nxt, rcv, recent, offset, entered_ms, window, ts_on = _PACKED.unpack(self._packed)
+        nxt, rcv, recent, offset, entered_ms, window, ts_on = _PACKED.unpack_from(self._packed)
         return nxt, rcv, recent, offset, entered_ms * 1000, window, bool(ts_on)
+
+    def may_answer(self, now: int, interval_us: int) -> bool:
+        """A bare ACK may be answered now: once in `interval_us` (Linux tw_last_oow_ack_time).
+
+        Otherwise two ends that disagree on the numbers would answer each other for ever.
+        """
+        elapsed = (now - self.unpack()[4]) // 1000
+        fixed, last = self._packed[: _PACKED.size], self._packed[_PACKED.size :]
+        if last and (elapsed - _ANSWERED.unpack(last)[0]) * 1000 < interval_us:
+            return False
+        self._packed = fixed + _ANSWERED.pack(elapsed & 0xFFFF_FFFF)
+        return True
 
     def judge(self, seg: Segment, rfc1337: bool) -> Verdict:
         """Decide on `seg`, whose SEG.SEQ and SEG.ACK are raw 32-bit numbers.
