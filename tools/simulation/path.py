@@ -26,6 +26,7 @@ class Path:
         self.cut = False  # a partition: everything that is sent is lost
         self.mtu: int | None = None  # of the router in the middle; None: no router
         self.counters: Counter[str] = Counter()
+        self.on_fragmented: Callable[[bytes], None] | None = None  # sees a packet that is cut up
         self.a = Port(self, link.a)
         self.b = Port(self, link.b)
 
@@ -76,6 +77,8 @@ class Port:
             for fragment in fragments(packet, header, mtu):
                 self.end.write((PLAIN + fragment,), now)
             self.path.counters["fragmented"] += 1
+            if self.path.on_fragmented is not None:
+                self.path.on_fragmented(frame)
 
     def _too_big_v4(self, packet: bytes, src: bytes, mtu: int) -> None:
         self.path.counters["too-big"] += 1

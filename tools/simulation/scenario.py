@@ -93,7 +93,7 @@ class Scenario:
         return longest if since is None else self.limit_us
 
     def loses_nothing(self) -> bool:
-        """Every packet arrives, in order and soon: nothing ever needs to be sent again."""
+        """Every packet arrives, in order and soon: there is nothing to recover from."""
         if self.backlog < len(self.dialogues):
             return False  # the listener drops what it has no room for
         return not self.incidents and all(
@@ -214,10 +214,8 @@ def random_dialogue(
     theirs = rng.choice([Ending.HALF_CLOSE] if mine is Ending.LAST else endings)
     if not calm and rng.random() < 0.5:
         theirs = rng.choice([one for one in Ending if one is not mine or one is not Ending.LAST])
-    plans = [
-        random_plan(rng, mine, largest(client, server)),
-        random_plan(rng, theirs, largest(server, client)),
-    ]
+    there, back = largest(client, server), largest(server, client)
+    plans = [random_plan(rng, mine, there, back), random_plan(rng, theirs, back, there)]
     return Dialogue(
         plans[0],
         plans[1],
@@ -226,7 +224,7 @@ def random_dialogue(
     )
 
 
-def random_plan(rng: random.Random, ending: Ending, largest: int) -> Plan:
+def random_plan(rng: random.Random, ending: Ending, largest: int, peers_largest: int) -> Plan:
     """One end."""
     size = rng.choice((0, 1, rng.randrange(largest + 1), rng.randrange(largest + 1), largest))
 
@@ -234,14 +232,15 @@ def random_plan(rng: random.Random, ending: Ending, largest: int) -> Plan:
         return (0, rng.choice((1_000, 50_000, most))) if rng.random() < chance else (0, 0)
 
     piece = max(1, size // 20)
+    bite = max(1, peers_largest // 100)
     return Plan(
         size=size,
         ending=ending,
         writes=rng.choice(((1, 20_000), (piece, 2 * piece), (piece, 10 * piece))),
         write_pause_us=pauses(0.3, 2 * SECOND),
-        reads=rng.choice(((1, 100_000), (piece, 2 * piece), (1 << 20, 1 << 20))),
+        reads=rng.choice(((1, 100_000), (bite, 2 * bite), (1 << 20, 1 << 20))),
         read_pause_us=pauses(0.3, SECOND),
-        stop_reading_at=rng.randrange(largest + 1) if rng.random() < 0.2 else None,
+        stop_reading_at=rng.randrange(peers_largest + 1) if rng.random() < 0.2 else None,
         stop_reading_us=rng.choice((SECOND, 10 * SECOND, 5 * MINUTE)),
         abort_at=rng.randrange(size + 1),
         deaf_us=rng.choice((1_000, SECOND, MINUTE)),
@@ -258,7 +257,7 @@ def random_incidents(rng: random.Random, family: int, mtu: int) -> tuple[Inciden
         if kind is Kind.RESTART_CLIENT and rng.random() < 0.5:
             kind = Kind.RESTART_SERVER
         if kind is Kind.MTU:
-            small = (1280, 1400) if family == 6 else (68, 296, 576, 1400)
+            small = (1280, 1400) if family == 6 else (100, 296, 576, 1400)
             out.append(Incident(at, kind, rng.choice((*small, 0))))
             continue
         out.append(Incident(at, kind))

@@ -74,6 +74,7 @@ class World:
         link = Link(scenario.seed, scenario.there, scenario.back, scenario.mtu, gso_max)
         self.path = Path(link)
         self.observer = Observer(scenario.mtu)
+        self.path.on_fragmented = self.observer.delivered  # early: fragments are hard to follow
         near, far, prefix = ADDRESSES[scenario.family]
         first = scenario.dialogues[0]
         local = Endpoint(near, first.port or CLIENT_PORT)
@@ -327,8 +328,11 @@ class World:
             self.counters.update({f"link {key}": n for key, n in direction.counters.items()})
         self.counters.update(self.path.counters)
         resent = self.observer.resent
-        if self.scenario.loses_nothing() and resent:
-            raise BrokenRule(f"{resent} octets were sent again on a road that loses nothing")
+        if self.scenario.loses_nothing():
+            for tcb in self._by_tcb:
+                recovery = tcb.recovery
+                if recovery.timeouts or recovery.episodes:
+                    raise BrokenRule(f"{tcb.local.address}: recovery on a road that loses nothing")
         return Result(
             duration,
             sum(host.packets_out for host in self.hosts),
