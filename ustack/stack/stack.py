@@ -34,7 +34,8 @@ from ustack.stack.ip_input import CHECKSUM_KNOWN, START, IpInput
 from ustack.stack.listener import Listener
 from ustack.stack.probe import Probe
 from ustack.stack.reassembly import Datagram
-from ustack.stack.time_wait import TimeWait, TimeWaitQueue, Verdict
+from ustack.stack.time_wait import TimeWait, Verdict
+from ustack.stack.time_waits import TimeWaits
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp import user_calls
 from ustack.tcp.handshake import (
@@ -49,7 +50,7 @@ from ustack.tcp.handshake import (
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.segment import Segment
 from ustack.tcp.segment_arrives import queue_syn_text, segment_arrives
-from ustack.tcp.seq import MASK32, unwrap
+from ustack.tcp.seq import unwrap
 from ustack.tcp.state import CLOSED, ESTABLISHED, SYN_RECEIVED, TIME_WAIT, set_state
 from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb, finish, retire
 from ustack.tcp.timeouts import deadline, timeout
@@ -59,7 +60,7 @@ from ustack.wire import Buffer
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.checksum import ones_sum
 from ustack.wire.tcp import ACK, FIN, RST, SYN
-from ustack.wire.tcp_options import decode_options, encode_options
+from ustack.wire.tcp_options import decode_options
 
 TCP = 6
 MIN_HALF_OPEN = 256  # handshakes a listener may have under way, whatever its backlog
@@ -99,7 +100,6 @@ class Stack:
         self._flows = FlowTable(config.ephemeral_ports, self._secret)
         self._table = self._flows.table
         self._wheel = TimerWheel()
-        self._time_waits = TimeWaitQueue()
         self._output = Output(config, probe)
         self._ip_input = IpInput(
             config,
@@ -121,6 +121,14 @@ class Stack:
         self._connections = 0
         self._challenge_limit = RateLimit(config.challenge_acks_per_second, randrange)
         self._reset_limit = RateLimit(config.resets_per_second)
+        self._time_waits = TimeWaits(
+            config,
+            table=self._table,
+            wheel=self._wheel,
+            output=self._output,
+            counters=self.counters,
+            limit=self._reset_limit,
+        )
 
     # ------------------------------------------------------------------ lower edge
 
@@ -278,55 +286,26 @@ class Stack:
         self.counters[f"time-wait-{verdict.name.lower().replace('_', '-')}"] += 1
         note = ""
         if verdict is Verdict.KILL:
-            self._end_time_wait(record)
+            self._time_waits.end(record)
             note = "TIME_WAIT -> CLOSED"
         elif verdict is Verdict.REOPEN:
             _, local, _, local_port = split_key(record.flow)
             if self._flows.listener(local, local_port) is not None:
                 # the listener may drop the SYN; only a child takes the record's place
                 self._arrives_at_listener(record.flow, seg, now, record.reincarnation_isn())
-                self._end_time_wait(record)
+                self._time_waits.end(record)
                 return
             verdict = Verdict.DROP
         if self._probe is not None:
             self._probe.received(seg.frame, note, now)
         if verdict is Verdict.RESTART:
-            self._wheel.insert(record, now + 2 * self.config.tcp.msl_us, now)
-            self._answer_from_time_wait(record, now)
+            self._time_waits.restart(record, now)
+            self._time_waits.answer(record, now)
         elif verdict is Verdict.ACK_AGAIN:
             if seg.len or record.may_answer(now, self.config.tcp.challenge_ack_interval_us):
-                self._answer_from_time_wait(record, now)
+                self._time_waits.answer(record, now)
             else:
                 self.counters["time-wait-rate-limited"] += 1
-
-    def _answer_from_time_wait(self, record: TimeWait, now: int) -> None:
-        """The last ACK once more; within the limit of resets, so that it feeds no ACK loop."""
-        if not self._reset_limit.allow(now):
-            self.counters["time-wait-rate-limited"] += 1
-            return
-        nxt, rcv_nxt, recent, offset, _, window, ts_on = record.unpack()
-        options = b""
-        if ts_on:
-            options = encode_options(tsval=(now // 1000 + offset) & MASK32, tsecr=recent)
-        remote, local, remote_port, local_port = split_key(record.flow)
-        self._output.segment(
-            local,
-            remote,
-            local_port,
-            remote_port,
-            nxt,
-            rcv_nxt,
-            ACK,
-            window,
-            options,
-            "TIME_WAIT re-ACK",
-        )
-
-    def _end_time_wait(self, record: TimeWait) -> None:
-        if self._table.get(record.flow) is record:
-            del self._table[record.flow]
-        self._wheel.cancel(record)
-        self._time_waits.ended()
 
     # ------------------------------------------------------------------ TCP out of the ordinary
 
@@ -444,9 +423,7 @@ class Stack:
                         self._child_moved(entry)
                 self._mark(entry)
             elif type(entry) is TimeWait:
-                if self._table.get(entry.flow) is entry:
-                    del self._table[entry.flow]
-                self._time_waits.ended()
+                self._time_waits.end(entry)
             elif type(entry) is Datagram:
                 self._ip_input.timed_out(entry, now)
 
@@ -514,16 +491,7 @@ class Stack:
         if tcb.state is not TIME_WAIT:
             del self._table[tcb.flow]
             return
-        record = TimeWait(tcb, now)
-        self._table[tcb.flow] = record
-        while self._time_waits.count >= self.config.max_time_waits:
-            oldest = self._time_waits.oldest()
-            if oldest is None:
-                break
-            self._end_time_wait(oldest)
-            self.counters["time-wait-evicted"] += 1
-        self._wheel.insert(record, now + 2 * self.config.tcp.msl_us, now)
-        self._time_waits.add(record)
+        self._time_waits.enter(tcb, now)
         retire(tcb)
 
     def next_deadline(self) -> int | None:
@@ -653,7 +621,7 @@ class Stack:
         isn: int | None = None
         if type(holder) is TimeWait and reusable(holder):
             isn = holder.reincarnation_isn()
-            self._end_time_wait(holder)
+            self._time_waits.end(holder)
         elif holder is not None:
             raise AddressInUse(f"{address} port {port} from port {local_port}")
         tcb = self._new_tcb(flow, config or self.config.tcp, now, isn)
