@@ -1,0 +1,84 @@
+"""All connections of a stack in TIME-WAIT: entered, answered, evicted, expired."""
+
+from collections import Counter
+
+from ustack.config import StackConfig
+from ustack.stack.flows import split_key
+from ustack.stack.ip import Output
+from ustack.stack.time_wait import TimeWait, TimeWaitQueue
+from ustack.stack.timer_wheel import TimerWheel
+from ustack.tcp.rate_limit import RateLimit
+from ustack.tcp.seq import MASK32
+from ustack.tcp.tcb import Tcb
+from ustack.wire.tcp import ACK
+from ustack.wire.tcp_options import encode_options
+
+
+class TimeWaits:
+    """Owns what the flow table and the timer wheel hold of connections in TIME-WAIT."""
+
+    def __init__(
+        self,
+        config: StackConfig,
+        *,
+        table: dict[bytes, Tcb | TimeWait],
+        wheel: TimerWheel,
+        output: Output,
+        counters: Counter[str],
+        limit: RateLimit,
+    ) -> None:
+        """`limit`: of answers, shared with the RSTs, so that they feed no loop."""
+        self._config = config
+        self._table = table
+        self._wheel = wheel
+        self._output = output
+        self._counters = counters
+        self._limit = limit
+        self._queue = TimeWaitQueue()
+
+    def enter(self, tcb: Tcb, now: int) -> None:
+        """A record takes the place of `tcb` for 2 MSL; beyond the cap the oldest one goes."""
+        record = TimeWait(tcb, now)
+        self._table[tcb.flow] = record
+        while self._queue.count >= self._config.max_time_waits:
+            oldest = self._queue.oldest()
+            if oldest is None:
+                break
+            self.end(oldest)
+            self._counters["time-wait-evicted"] += 1
+        self.restart(record, now)
+        self._queue.add(record)
+
+    def restart(self, record: TimeWait, now: int) -> None:
+        """2 MSL begin now."""
+        self._wheel.insert(record, now + 2 * self._config.tcp.msl_us, now)
+
+    def end(self, record: TimeWait) -> None:
+        """`record` is forgotten before its time, or because it has come."""
+        if self._table.get(record.flow) is record:
+            del self._table[record.flow]
+        self._wheel.cancel(record)
+        self._queue.ended()
+
+    def answer(self, record: TimeWait, now: int) -> None:
+        """The last ACK once more."""
+        if not self._limit.allow(now):
+            self._counters["time-wait-rate-limited"] += 1
+            return
+        nxt, rcv_nxt, recent, offset, _, window, ts_on = record.unpack()
+        options = b""
+        if ts_on:
+            options = encode_options(tsval=(now // 1000 + offset) & MASK32, tsecr=recent)
+        remote, local, remote_port, local_port = split_key(record.flow)
+        self._output.segment(
+            local,
+            remote,
+            local_port,
+            remote_port,
+            nxt,
+            rcv_nxt,
+            ACK,
+            window,
+            options,
+            "TIME_WAIT re-ACK",
+        )
