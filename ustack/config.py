@@ -69,6 +69,25 @@ class TcpConfig:
     rfc1337: bool = False  # True: RST is ignored in TIME-WAIT
     challenge_ack_interval_us: int = 500_000  # RFC 5961 §7 per connection; Linux invalid_ratelimit
 
+    def __post_init__(self) -> None:
+        """Refuse what no connection can work with, or what an RFC forbids."""
+        _within("ttl", self.ttl, 1, 255)  # RFC 1122 §3.2.1.7
+        _within("dscp", self.dscp, 0, 63)
+        _within("delayed_ack_us", self.delayed_ack_us, 0, 499_999)  # MUST-40
+        _within("sws_override_us", self.sws_override_us, 100_000, SECOND)  # RFC 9293 §3.8.6.2.1
+        _within("initial_window_segments", self.initial_window_segments, 1, 1 << 20)
+        for name in ("initial_rto_us", "min_rto_us", "max_rto_us", "msl_us", "persist_max_us"):
+            _within(name, getattr(self, name), 1, 1 << 50)
+        for name in ("send_buffer", "receive_buffer"):
+            _within(name, getattr(self, name), 1, 1 << 30)  # RFC 7323 §2.3
+        if self.mss is not None:
+            _within("mss", self.mss, 1, 65535)
+
+
+def _within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name}={value}: must lie between {least} and {most}")
+
 
 @dataclass(slots=True, frozen=True)
 class StackConfig:

@@ -299,9 +299,41 @@ def test_an_error_about_what_is_not_in_flight_is_ignored(version: int, seq: int)
     # RFC 5927 §4.1
     host, peer, tcb = sending(version)
     error(peer, *((3, 1) if version == 4 else (1, 3)), seq=seq)
-    too_big(peer, 1400, seq=seq)
     assert tcb.soft_error is None
-    assert host.drops() == {"icmp-not-in-flight": 2}
+    assert host.drops() == {"icmp-not-in-flight": 1}
+
+
+@both_versions
+@pytest.mark.parametrize("seq", [0, 10_002, 5_000_000, -1])
+def test_too_big_about_what_is_not_in_flight_is_ignored(version: int, seq: int) -> None:
+    # RFC 5927 §4.1
+    host, peer, _ = sending(version)
+    too_big(peer, 1400, seq=seq)
+    assert host.drops() == {"icmp-not-in-flight": 1}
+
+
+@both_versions
+def test_a_pure_ack_may_be_what_was_too_big(version: int) -> None:
+    # Linux tcp_v4_err, tcp_v6_err: between(seq, snd_una, snd_nxt)
+    host, peer, tcb = sending(version)
+    too_big(peer, 1300, seq=10_001)
+    assert tcb.path_mtu_payload == 1300 - (40 if version == 4 else 60)
+    assert host.drops() == {"icmp-path-mtu": 1}
+
+
+@both_versions
+def test_other_connections_to_the_same_host_learn_the_path_mtu(version: int) -> None:
+    # RFC 1191 §6.2
+    host, peer, _ = sending(version)
+    other = Peer(host, 50_000)
+    other_tcb = other.establish(mss=1400)
+    host.send(other_tcb, b"x" * 1400)
+    other.heard()
+    too_big(peer, 1300)
+    payload = 1300 - (40 if version == 4 else 60)
+    assert other_tcb.snd.mss == payload
+    host.turn()
+    assert [len(reply.payload) for reply in other.replies()] == [payload, 1400 - payload]
 
 
 @both_versions

@@ -423,3 +423,23 @@ def test_no_segments_break_the_stack(
 def test_flags_of_the_helper_are_those_of_the_wire() -> None:
     assert Peer(Host()).frame("FSRP.UEW", 0, 0)[10 + 33] == 0xFF
     assert wire_tcp.flags_text(0xFF) == "FSRP.UEW"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ttl": 0}, {"dscp": 64}, {"delayed_ack_us": 500_000}, {"sws_override_us": 1}, {"mss": 0}],
+)
+def test_a_configuration_that_breaks_an_rfc_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TcpConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_unknown_congestion_control_is_refused_at_once() -> None:
+    host = Host()
+    config = TcpConfig(congestion="warp")
+    with pytest.raises(UsageError, match="warp"):
+        host.stack.listen(81, host.now, config=config)
+    with pytest.raises(UsageError, match="warp"):
+        host.stack.connect("10.0.0.9", 80, host.now, config=config)
+    with pytest.raises(UsageError, match="warp"):
+        Stack(StackConfig(tcp=config), secret=SECRET, randrange=Random(1).randrange)

@@ -1,7 +1,7 @@
 """ICMP: echo, errors that we send, and errors that reach connections, judged by RFC 5927."""
 
 from ustack.errors import ConnectionRefused, HostUnreachable, UStackError
-from ustack.stack.flows import FlowTable, flow_key
+from ustack.stack.flows import FlowTable, flow_key, split_key
 from ustack.stack.ip import MIN_MTU_IPV4, MIN_MTU_IPV6, PathMtus
 from ustack.tcp.handshake import resize_segments
 from ustack.tcp.seq import unwrap
@@ -19,32 +19,34 @@ QUOTE_LIMIT_V6 = 1232  # RFC 4443 §2.4 (c): the message fits in 1280 bytes
 
 def error_arrives(
     message: IcmpMessage, version: int, flows: FlowTable, path_mtus: PathMtus, now: int
-) -> tuple[str, Tcb | None]:
-    """Judge an ICMP error. Returns a counter's name and the connection it changed, if any.
+) -> tuple[str, list[Tcb]]:
+    """Judge an ICMP error. Returns a counter's name and the connections it changed.
 
     It must quote a segment of ours that is in flight (RFC 5927 §4.1). Hard errors end a connection
     attempt; on a synchronized connection every error is soft (RFC 5927 §5.2), MUST-56.
     """
     quote = icmp.quoted(message.body, version)
     if quote.protocol != TCP or quote.seq is None:
-        return "icmp-not-for-tcp", None
+        return "icmp-not-for-tcp", []
     found = flows.table.get(flow_key(quote.dst, quote.src, quote.dst_port, quote.src_port))
     if type(found) is not Tcb:
-        return "icmp-no-connection", None
+        return "icmp-no-connection", []
     tcb = found
     snd = tcb.snd
-    if not snd.una <= unwrap(quote.seq, snd.una) < snd.max:
-        return "icmp-not-in-flight", None
-    if _is_too_big(message, version):
-        return _packet_too_big(tcb, message, version, quote.dst, path_mtus, now)
+    seq = unwrap(quote.seq, snd.una)
+    if _is_too_big(message, version) and snd.una <= seq <= snd.max:
+        # Linux: a pure ACK too may be what did not fit; its SEQ is SND.NXT
+        return _packet_too_big(tcb, message, version, flows, path_mtus, now)
+    if not snd.una <= seq < snd.max:
+        return "icmp-not-in-flight", []
     error = _meaning(message, version)
     if error is None:
-        return "icmp-ignored", None
+        return "icmp-ignored", []
     if tcb.state is SYN_SENT and isinstance(error, ConnectionRefused):
         finish(tcb, error)
-        return "icmp-refused", tcb
+        return "icmp-refused", [tcb]
     report(tcb, error)
-    return "icmp-soft-error", tcb
+    return "icmp-soft-error", [tcb]
 
 
 def _meaning(message: IcmpMessage, version: int) -> UStackError | None:
@@ -74,14 +76,15 @@ def _is_too_big(message: IcmpMessage, version: int) -> bool:
 
 
 def _packet_too_big(
-    tcb: Tcb, message: IcmpMessage, version: int, remote: bytes, path_mtus: PathMtus, now: int
-) -> tuple[str, Tcb | None]:
+    tcb: Tcb, message: IcmpMessage, version: int, flows: FlowTable, path_mtus: PathMtus, now: int
+) -> tuple[str, list[Tcb]]:
     """Lower the path MTU (RFC 1191, RFC 8201) and send again, in pieces, what did not fit.
 
-    Losing a packet for its size says nothing of congestion, so cwnd stays (RFC 1191 §6.4).
+    Losing a packet for its size says nothing of congestion, so cwnd stays (RFC 1191 §6.4). The
+    other connections to this host learn it too (RFC 1191 §6.2).
     """
     if version == 4 and not tcb.config.path_mtu_discovery:  # IPv6 routers do not fragment
-        return "icmp-ignored", None
+        return "icmp-ignored", []
     current = tcb.path_mtu_payload + tcb.fixed_headers
     mtu = message.rest
     if version == 4:
@@ -89,12 +92,23 @@ def _packet_too_big(
         if not mtu:
             mtu = next((size for size in PLATEAUS if size < current), MIN_MTU_IPV4)
     if not (MIN_MTU_IPV4 if version == 4 else MIN_MTU_IPV6) <= mtu < current:
-        return "icmp-bad-mtu", None
+        return "icmp-bad-mtu", []
+    remote = split_key(tcb.flow)[0]
     path_mtus.lower(remote, mtu, now)
-    tcb.path_mtu_payload = mtu - tcb.fixed_headers
-    resize_segments(tcb)
-    tcb.scoreboard.mark_all_lost()
-    return "icmp-path-mtu", tcb
+    payload = mtu - tcb.fixed_headers
+    concerned = [
+        other
+        for other in flows.table.values()
+        if type(other) is Tcb
+        and other.path_mtu_payload > payload
+        and len(other.flow) == len(tcb.flow)
+        and other.flow.startswith(remote)
+    ]
+    for other in concerned:
+        other.path_mtu_payload = payload
+        resize_segments(other)
+        other.scoreboard.mark_all_lost()
+    return "icmp-path-mtu", concerned
 
 
 def error_message(src: bytes, dst: bytes, kind: int, code: int, rest: int, packet: bytes) -> bytes:

@@ -291,9 +291,9 @@ class IpInput:
             self._output.packet(dst, src, protocol, reply, "")
 
     def _icmp_error_arrives(self, message: icmp.IcmpMessage, version: int, now: int) -> None:
-        outcome, tcb = icmp_errors.error_arrives(
+        outcome, changed = icmp_errors.error_arrives(
             message, version, self._flows, self._path_mtus, now
         )
         self._counters[outcome] += 1
-        if tcb is not None:
+        for tcb in changed:
             self._changed(tcb)

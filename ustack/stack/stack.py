@@ -38,6 +38,7 @@ from ustack.stack.time_wait import TimeWait, Verdict
 from ustack.stack.time_waits import TimeWaits
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp import user_calls
+from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.handshake import (
     NOP_NOP_TS,
     agree_options,
@@ -91,6 +92,7 @@ class Stack:
         if len(secret) < 16:
             raise UsageError("the secret must have 16 bytes or more")
         self.config = config
+        self._usable(config.tcp)
         self.counters: Counter[str] = Counter()
         self.addresses = Addresses(config)
         self.path_mtus = PathMtus()
@@ -545,9 +547,17 @@ class Stack:
                 raise AddressNotAvailable(address)
         if port == 0:
             port = self._flows.free_listening_port()
-        listener = Listener(key, address, port, backlog, config or self.config.tcp)
+        listener = Listener(key, address, port, backlog, self._usable(config))
         self._flows.listen(listener)
         return listener
+
+    def _usable(self, config: TcpConfig | None) -> TcpConfig:
+        """What a connection is opened with. UsageError for an unknown congestion control."""
+        if config is None:
+            return self.config.tcp
+        if config.congestion not in REGISTRY:
+            raise UsageError(f"unknown congestion control {config.congestion!r}")
+        return config
 
     def accept(self, listener: Listener) -> Tcb | None:
         """The next established connection of `listener`, None: none waits."""
@@ -596,6 +606,7 @@ class Stack:
         """
         _check_port(port)
         _check_port(local_port)
+        config = self._usable(config)
         remote = _packed(address)
         if not self.addresses.is_unicast(remote) or port == 0:
             raise UsageError(f"cannot connect to {address} port {port}")
@@ -624,7 +635,7 @@ class Stack:
             self._time_waits.end(holder)
         elif holder is not None:
             raise AddressInUse(f"{address} port {port} from port {local_port}")
-        tcb = self._new_tcb(flow, config or self.config.tcp, now, isn)
+        tcb = self._new_tcb(flow, config, now, isn)
         user_calls.open_active(tcb, now)
         self._mark(tcb)
         return tcb

@@ -312,6 +312,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         tcb.send_buffer.release(ack)
         tcb.counters.bytes_acked += acked
         tcb.retransmits = 0
+        tcb.soft_error = None  # Linux: what was wrong is over
         # RFC 6298 §5.2 and §5.3
         tcb.timers.rto = now + tcb.rtt.rto if board.in_flight else NEVER
         waiting = board.in_flight or len(tcb.send_buffer)

@@ -78,7 +78,7 @@ def _syn_timeout(tcb: Tcb, now: int) -> None:
     config = tcb.config
     limit = config.syn_ack_retransmissions if tcb.passive else config.syn_retransmissions
     if tcb.retransmits >= limit:
-        finish(tcb, ConnectionTimedOut("no answer to SYN"))
+        finish(tcb, tcb.soft_error or ConnectionTimedOut("no answer to SYN"))
         return
     tcb.retransmits += 1
     tcb.rtt.back_off()
