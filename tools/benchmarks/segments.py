@@ -45,6 +45,12 @@ def segments(runs: int, placement: Placement) -> list[Figure]:
         ),
         Figure(
             "segments",
+            "one byte in, read, sent back",
+            "µs",
+            [_echo_turn() for _ in range(runs)],
+        ),
+        Figure(
+            "segments",
             "flush, per super-segment sent",
             "µs",
             [_emit_cost(CraftedPeer.with_offload) for _ in range(runs)],
@@ -104,6 +110,24 @@ def _whole_turn() -> float:
         stack.take_events()
         stack.next_deadline()
     return (time.perf_counter() - start) / len(frames) * 1e6
+
+
+def _echo_turn() -> float:
+    """What the stack costs in each round trip of ping-pong, without loop and system calls."""
+    peer, remote, tcb = _open(CraftedPeer.with_offload)
+    stack = peer.stack
+    spent = 0.0
+    for _ in range(BATCHES * 10):
+        frame = remote.segment(payload=b"x")
+        peer.now += 100
+        start = time.perf_counter()
+        stack.input(frame, peer.now)
+        stack.send(tcb, bytes(stack.receive(tcb, RECEIVE_LIMIT, peer.now)), peer.now)
+        sent = peer.turn()
+        stack.next_deadline()
+        spent += time.perf_counter() - start
+        peer.deliver(sent, [remote])
+    return spent / (BATCHES * 10) * 1e6
 
 
 def _taken(parts: object, now: int) -> bool:
