@@ -48,7 +48,6 @@ def test_data_flows_to_the_kernel_after_it_has_half_closed(
         client.shutdown(socket.SHUT_WR)
         eventually(lambda: kernel_state(client) == "FIN-WAIT-2", "our FIN is acknowledged")
         assert sha256(read_to_end(client)).digest() == sha256(DATA).digest()
-        assert kernel_state(client) == "TIME-WAIT"
 
 
 @FAMILIES
