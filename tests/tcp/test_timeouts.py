@@ -369,3 +369,18 @@ def test_r2_as_a_time_spares_a_peer_that_answers_window_probes() -> None:
     assert tcb.state is ESTABLISHED
     host.advance(40 * SECOND)
     assert isinstance(tcb.error, ConnectionTimedOut)
+
+
+def test_acks_of_the_past_are_no_answer_to_window_probes() -> None:
+    # Linux: only an ACK that is not below SND.UNA counts. A forged ACK can leave two ends that
+    # disagree for good; they must not probe each other for ever.
+    config = TcpConfig(persist_max_us=SECOND, r2_retransmissions=5)
+    host, peer, tcb = established(4, config, win=2000)
+    host.send(tcb, b"x" * 2000)
+    peer.heard()
+    peer.send(".", 1, 2001, win=0)
+    host.send(tcb, b"y")
+    for _ in range(20):
+        host.advance(SECOND)
+        peer.send(".", 1, 1001, win=0)
+    assert isinstance(tcb.error, ConnectionTimedOut)

@@ -14,6 +14,7 @@ from ustack.errors import (
     ConnectionRefused,
     ConnectionReset,
     ConnectionTimedOut,
+    HostUnreachable,
 )
 
 SLACK = 0.9  # of a time-out: clocks tick
@@ -83,7 +84,8 @@ def _judge_error(end: End, error: Exception, other: End | None) -> None:
             raise BrokenRule(f"{mine.name}: {error!r} without a RST")
         if heard and other is not None and not _may_reset(other) and not mine.closed_early:
             raise BrokenRule(f"{mine.name}: {error!r}, but {other.application.name} had no reason")
-    elif isinstance(error, ConnectionTimedOut):
+    elif isinstance(error, ConnectionTimedOut | HostUnreachable):
+        # R2 gives the last soft error as the reason, if there was one (Linux sk_err_soft)
         stalled = mine.ended_at - end.progress_at
         quiet = mine.ended_at - end.received_at
         if stalled < SLACK * patience(end.config, mine) and not (

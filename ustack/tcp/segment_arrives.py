@@ -93,7 +93,9 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ts_recent_at = now
     tcb.last_received_at = now
     fin_acked = _acknowledge(tcb, seg, now)
-    tcb.keep_alive_probes = tcb.probes = 0  # whatever was probed, the peer is there
+    tcb.keep_alive_probes = 0  # the peer is there
+    if seg.ack >= snd.una:
+        tcb.probes = 0  # Linux: an ACK of the past is no answer to a window probe
     if fin_acked:
         set_state(tcb, OUR_FIN_ACKED[tcb.state])
         tcb.events |= FIN_ACKED
