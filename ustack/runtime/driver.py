@@ -188,9 +188,7 @@ class Driver:
         except OSError as error:
             self._device_gone(error, now)
             return
-        stack_input = self.stack.input
-        for frame in frames:
-            stack_input(frame, now)
+        self.stack.input_batch(frames, now)
         if self._fd < 0:
             self._device_full = False
             if len(frames) == READ_BUDGET:

@@ -5,7 +5,7 @@ then always `flush`, `take_events`, `next_deadline`, in that order (architecture
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2s
 from ipaddress import ip_address
 from struct import Struct
@@ -33,6 +33,7 @@ from ustack.stack.ip import (
 from ustack.stack.ip_input import CHECKSUM_KNOWN, START, IpInput
 from ustack.stack.listener import Listener
 from ustack.stack.probe import Probe
+from ustack.stack.pure_acks import V4_SIZE, V6_SIZE, superseded
 from ustack.stack.reassembly import Datagram
 from ustack.stack.time_wait import TimeWait, Verdict
 from ustack.stack.time_waits import TimeWaits
@@ -65,6 +66,7 @@ from ustack.wire.tcp_options import decode_options
 
 TCP = 6
 MIN_HALF_OPEN = 256  # handshakes a listener may have under way, whatever its backlog
+PURE_ACK_SIZES = (V4_SIZE, V6_SIZE)
 FLUSH_BUDGET = 32  # turns of connections in one flush; then input has its turn
 
 # IPv4 without options or IPv6, then TCP: total or payload length, (v4: fragment,) SEQ, ACK,
@@ -142,6 +144,22 @@ class Stack:
             self.counters[error.reason] += 1
             if self._probe is not None:
                 self._probe.received(frame, f"dropped: {error.reason}", now)
+
+    def input_batch(self, frames: Sequence[bytes], now: int) -> None:  # hot
+        """Digest frames that the device had at once; as `input` for each, but for pure ACKs that
+        the next frame supersedes. Never raises."""
+        previous: bytes | None = None
+        for frame in frames:
+            if previous is not None:
+                if len(previous) in PURE_ACK_SIZES and superseded(previous, frame):
+                    self.counters["acks-superseded"] += 1
+                    if self._probe is not None:
+                        self._probe.received(previous, "superseded by the next ACK", now)
+                else:
+                    self.input(previous, now)
+            previous = frame
+        if previous is not None:
+            self.input(previous, now)
 
     def _input(self, frame: bytes, now: int) -> None:  # hot
         """The common case, TCP behind a plain IPv4 or IPv6 header, straight to its connection."""
