@@ -322,3 +322,15 @@ def test_the_delay_of_acks_can_change() -> None:
     assert peer.send(".", 1, 1, b"x") == []
     host.advance(6 * MS)
     assert peer.heard() == [". 1:1(0) ack 2"]
+
+
+def test_text_behind_a_gap_goes_when_the_connection_is_forgotten() -> None:
+    # after a full close in FIN-WAIT-2 nobody will fill the gap
+    host, peer, tcb = established()
+    peer.send(".", 101, 1, b"behind a gap")
+    assert tcb.receive_buffer.held
+    host.close(tcb)
+    peer.send(".", 1, 2)
+    host.advance(61 * SECOND)
+    assert tcb.closed
+    assert not tcb.receive_buffer.held

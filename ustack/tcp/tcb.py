@@ -323,8 +323,6 @@ def finish(tcb: Tcb, error: UStackError | None) -> None:
     if tcb.state is not CLOSED:
         set_state(tcb, CLOSED)
     tcb.error = error
-    if error is not None:
-        tcb.receive_buffer.drop_out_of_order()
     retire(tcb)
 
 
@@ -341,6 +339,7 @@ def retire(tcb: Tcb) -> None:
     tcb.timers.stop()
     tcb.syn_due = False
     tcb.probe_due = ""
+    tcb.receive_buffer.drop_out_of_order()  # nothing will fill the gaps any more
     buffer = tcb.send_buffer
     buffer.release(buffer.end)
     tcb.scoreboard = Scoreboard()
