@@ -441,10 +441,7 @@ class Stack:
                     timeout(entry, now)
                     if entry.listener is not None:
                         self._child_moved(entry)
-                    self._mark(entry)
-                at = deadline(entry)
-                if at != NEVER:  # at once, for a full device must not stop the clocks
-                    self._wheel.insert(entry, at, now)
+                self._mark(entry)
             elif type(entry) is TimeWait:
                 self._time_waits.end(entry)
             elif type(entry) is Datagram:
