@@ -25,7 +25,6 @@ from ustack.wire.gso import complete_checksum
 
 UDP = 17  # IP protocol number
 START = virtio.HEADER_LEN  # where the IP header begins in a frame
-CHECKSUM_KNOWN = virtio.NEEDS_CSUM | virtio.DATA_VALID
 
 
 class DeliverTcp(Protocol):
@@ -245,7 +244,7 @@ class IpInput:
         """No datagram sockets: a port unreachable tells the sender (RFC 1122 §4.1.3.1)."""
         header = udp.decode(frame, start, end)
         # IPv6 has no datagrams without a checksum (RFC 8200 §8.1)
-        if (header.checksum or len(src) == 16) and not frame[0] & CHECKSUM_KNOWN:
+        if (header.checksum or len(src) == 16) and not frame[0] & virtio.CHECKSUM_KNOWN:
             total = pseudo_sum(src, dst, UDP, header.length)
             if (
                 not header.checksum

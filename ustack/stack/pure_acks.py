@@ -7,9 +7,8 @@ Linux has no such step, but its GRO spares it as many data segments.
 
 from struct import Struct
 
-from ustack.wire.virtio import DATA_VALID, NEEDS_CSUM
+from ustack.wire.virtio import CHECKSUM_KNOWN
 
-CHECKSUM_KNOWN = NEEDS_CSUM | DATA_VALID
 V4_SIZE = 62  # bytes: virtio header, IPv4 without options, TCP with timestamps
 V6_SIZE = 82
 _OFFSET_AND_FLAGS = b"\x80\x10"  # eight words of header, ACK and nothing else

@@ -30,7 +30,7 @@ from ustack.stack.ip import (
     fixed_headers,
     flow_label,
 )
-from ustack.stack.ip_input import CHECKSUM_KNOWN, START, IpInput
+from ustack.stack.ip_input import START, IpInput
 from ustack.stack.listener import Listener
 from ustack.stack.probe import Probe
 from ustack.stack.pure_acks import V4_SIZE, V6_SIZE, superseded
@@ -63,6 +63,7 @@ from ustack.wire import tcp as wire_tcp
 from ustack.wire.checksum import ones_sum
 from ustack.wire.tcp import ACK, FIN, RST, SYN
 from ustack.wire.tcp_options import decode_options
+from ustack.wire.virtio import CHECKSUM_KNOWN
 
 TCP = 6
 MIN_HALF_OPEN = 256  # handshakes a listener may have under way, whatever its backlog

@@ -19,6 +19,7 @@ PLAIN = bytes(HEADER_LEN)
 # flags
 NEEDS_CSUM = 1  # VIRTIO_NET_HDR_F_NEEDS_CSUM: the field holds the folded pseudo-header sum
 DATA_VALID = 2  # VIRTIO_NET_HDR_F_DATA_VALID: the checksum has been verified already
+CHECKSUM_KNOWN = NEEDS_CSUM | DATA_VALID  # either one: the receiver need not verify it
 
 # gso_type
 GSO_NONE = 0  # VIRTIO_NET_HDR_GSO_NONE
