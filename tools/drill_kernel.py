@@ -10,16 +10,20 @@ import errno
 import os
 import queue
 import select
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import click
 
@@ -44,6 +48,8 @@ ASLEEP_US = 1_000  # a call that has not returned after this long is taken to be
 READ_BUDGET = 64
 DIFFERS = "// Kernel differs:"
 INT = 4
+LONGEST_S = 600  # a script that takes longer has failed
+CLONE_NEWNET = 0x4000_0000  # linux/sched.h
 MACHINE = "USTACK_MACHINE_NETNS"  # set by tools/in-namespace: what must not be configured
 
 # struct tcp_info of linux/tcp.h, as far as scripts look
@@ -383,7 +389,7 @@ def _raise_errno() -> NoReturn:
     raise OSError(number, os.strerror(number))
 
 
-# One script, inside the namespace
+# One script, inside a namespace
 
 
 def play(path: Path, options: Sequence[Option]) -> bool:
@@ -407,57 +413,109 @@ def play(path: Path, options: Sequence[Option]) -> bool:
 # All scripts, each in a namespace of its own
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A script to be played with one `ip_version`; None: the one it says itself."""
+
+    path: Path
+    version: str | None
+
+
 def _differs(path: Path) -> bool:
     """The script says that Linux does something else, and why: not for the kernel."""
     return any(line.startswith(DIFFERS) for line in path.read_text().splitlines())
 
 
-def _play_inside(path: Path, version: str | None, tries: int) -> bool:
-    command = [
-        str(Path(__file__).with_name("in-namespace")),
-        *(sys.executable, "-m", "tools.drill_kernel", "--inside", str(path)),
-        *(("--ip_version", version) if version else ()),
-    ]
+def _begin(turn: Turn, output: IO[bytes]) -> int:
+    """Starts a process that plays the script. Returns its id; exit status 0: passed."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    status = 2
+    try:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+        signal.alarm(LONGEST_S)
+        _enter_namespace()
+        version = turn.version
+        options = [Option(COMMAND_LINE, "ip_version", version)] if version else []
+        status = 0 if play(turn.path, options) else 1
+    except BaseException:  # noqa: BLE001 (told in the output; nothing may leave this process)
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)  # a call that still blocks must not keep us
+
+
+def _enter_namespace() -> None:
+    if _libc.unshare(CLONE_NEWNET) < 0:
+        _raise_errno()
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def play_all(turns: Sequence[Turn], side_by_side: int) -> Iterator[tuple[Turn, bool, str]]:
+    """Plays scripts, so many at once: each with whether it passed and what it printed."""
+    waiting = deque(turns)
+    playing: dict[int, tuple[Turn, IO[bytes]]] = {}
+    while waiting or playing:
+        while waiting and len(playing) < side_by_side:
+            turn = waiting.popleft()
+            output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed when played)
+            playing[_begin(turn, output)] = turn, output
+        child, status = os.wait()
+        turn, output = playing.pop(child)
+        with output:
+            output.seek(0)
+            yield turn, status == 0, output.read().decode(errors="replace")
+
+
+def play_with_patience(
+    turns: Sequence[Turn], side_by_side: int, tries: int
+) -> Iterator[tuple[bool, str]]:
+    """Plays scripts; those that fail are played again at the end, with nothing beside them."""
     for left in reversed(range(tries)):
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode == 0 or not left:
-            sys.stdout.write(done.stdout)
-        if done.returncode == 0:
-            return True
-    return False
+        again = []
+        for turn, passed, output in play_all(turns, side_by_side):
+            if passed or not left:
+                yield passed, output
+            else:
+                again.append(turn)
+        turns, side_by_side = again, 1
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--ip_version", "versions", multiple=True, type=click.Choice([*IP_VERSIONS, "all"]))
-@click.option("--tries", default=2, show_default=True, help="A busy machine is given this many.")
+@click.option("-j", "side_by_side", default=4, show_default=True, help="Scripts played at once.")
+@click.option("--tries", default=3, show_default=True, help="A busy machine is given this many.")
 @click.option("--all", "everything", is_flag=True, help=f"Also scripts with '{DIFFERS}'.")
-@click.option("--inside", is_flag=True, hidden=True)
 def main(
-    paths: tuple[Path, ...], versions: tuple[str, ...], tries: int, everything: bool, inside: bool
+    paths: tuple[Path, ...],
+    versions: tuple[str, ...],
+    side_by_side: int,
+    tries: int,
+    everything: bool,
 ) -> None:
     """Plays packetdrill scripts (files, or all *.pkt below folders) on the Linux kernel.
 
-    Scripts that say "// Kernel differs:" and why are left out.
+    Scripts that say "// Kernel differs:" and why are left out. They mostly wait, so several are
+    played side by side; one that fails is played again at the end, alone.
     """
+    if MACHINE not in os.environ:
+        enter = str(Path(__file__).with_name("in-namespace"))
+        os.execv(enter, [enter, sys.executable, "-m", "tools.drill_kernel", *sys.argv[1:]])
     chosen: list[str | None] = [*(IP_VERSIONS if "all" in versions else versions)] or [None]
-    if inside:
-        options = [Option(COMMAND_LINE, "ip_version", version) for version in chosen if version]
-        sys.stdout.flush()
-        passed = play(paths[0], options)
-        sys.stdout.flush()
-        os._exit(0 if passed else 1)  # a call that still blocks must not keep us
     scripts = find_scripts(paths)
     same = scripts if everything else [path for path in scripts if not _differs(path)]
-    results = [
-        _play_inside(path, version, tries)
-        for version in chosen
-        for path in same
-        if plays_in(path, version)
-    ]
+    turns = [Turn(path, version) for version in chosen for path in same if plays_in(path, version)]
+    failed = 0
+    for passed, output in play_with_patience(turns, side_by_side, tries):
+        failed += not passed
+        print(output, end="", flush=True)
     left_out = f", {len(scripts) - len(same)} left out" if len(scripts) > len(same) else ""
-    print(f"{sum(results)} passed, {len(results) - sum(results)} failed{left_out}")
-    sys.exit(0 if all(results) else 1)
+    print(f"{len(turns) - failed} passed, {failed} failed{left_out}")
+    sys.exit(failed > 0)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tools.simulation.application import Ending, Plan
+from tools.simulation.observer import BrokenRule
 from tools.simulation.scenario import MINUTE, Dialogue, Incident, Kind, Scenario, with_keep_alive
 from tools.simulation.world import Result, World
 from ustack.config import SECOND, TcpConfig
@@ -111,6 +112,22 @@ def test_an_idle_connection_does_not_notice_a_black_out() -> None:
 def test_a_cut_that_does_not_end_is_given_up_after_r2() -> None:
     cut = Incident(100 * MS, Kind.CUT)
     assert outcome(scenario(SLOW, SLOW, cut)) == (ConnectionTimedOut, ConnectionTimedOut)
+
+
+def test_who_waits_without_keep_alive_for_a_peer_that_gave_up_in_silence_waits_for_ever() -> None:
+    """RFC 9293 §3.8.4: keep-alives are off by default. The simulated user breaks off in the end."""
+    cut = Incident(SECOND, Kind.CUT)
+    what = scenario(SLOW, Plan(0, Ending.LAST), cut, config=TcpConfig())
+    result = World(what).run()
+    assert isinstance(result.outcomes[0][0], ConnectionTimedOut)
+    assert isinstance(result.outcomes[0][1], ConnectionAborted)
+    assert result.counters["forsaken"] == 1
+
+
+def test_two_that_wait_for_each_other_are_not_called_forsaken() -> None:
+    waiting = Plan(100, Ending.LAST)
+    with pytest.raises(BrokenRule, match="stuck"):
+        World(scenario(waiting, waiting, config=TcpConfig())).run()
 
 
 @families

@@ -16,6 +16,7 @@ from ustack.errors import (
     ConnectionTimedOut,
     HostUnreachable,
 )
+from ustack.tcp.state import ESTABLISHED, FIN_WAIT_2
 
 SLACK = 0.9  # of a time-out: clocks tick
 
@@ -100,6 +101,24 @@ def _judge_error(end: End, error: Exception, other: End | None) -> None:
             raise BrokenRule(f"{mine.name}: {error!r} after only {stalled / 1e6:.1f} s")
     else:
         raise BrokenRule(f"{mine.name}: unexpected {error!r}")
+
+
+def waits_for_ever(end: End, other: End | None) -> bool:
+    """TCP has no more to do here: all was acknowledged, and the peer is gone without a word.
+
+    Without keep-alive such a connection waits until its user gives up (RFC 9293 §3.8.4). The peer's
+    last words, if it had any, were lost: a RST, or a FIN that it gave up resending.
+    """
+    mine = end.application
+    tcb = mine.tcb
+    if tcb is None or mine.ended or mine.lost or end.config.keep_alive:
+        return False
+    settled = tcb.snd.una == tcb.snd.max and not len(tcb.send_buffer)
+    deaf = end.direction is None or not end.direction.resets_got
+    if tcb.state not in (ESTABLISHED, FIN_WAIT_2) or not settled or not deaf:
+        return False
+    its = other.application if other is not None else None
+    return its is None or its.lost or (its.ended and its.error is not None)
 
 
 def _may_reset(end: End) -> bool:

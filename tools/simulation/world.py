@@ -17,7 +17,7 @@ from tools.simulation.invariants import check_connection
 from tools.simulation.observer import BrokenRule, Direction, Observer
 from tools.simulation.path import Path, Port
 from tools.simulation.scenario import GSO_MAX, Dialogue, Incident, Kind, Scenario
-from tools.simulation.verdict import End, judge
+from tools.simulation.verdict import End, judge, waits_for_ever
 from ustack.config import SECOND, StackConfig, TcpConfig
 from ustack.device.capture import CaptureProbe
 from ustack.device.link import Link
@@ -193,7 +193,9 @@ class World:
         """On to the next deadline, and everything that happens at that microsecond."""
         due = self._next_deadline()
         if due is None:
-            raise BrokenRule(f"stuck: {why} and no timer is set: {self._state()}")
+            if not self._users_give_up():
+                raise BrokenRule(f"stuck: {why} and no timer is set: {self._state()}")
+            due = self.now
         self.now = max(self.now, due)
         for _ in range(TURNS_PER_INSTANT):
             while self._agenda and self._agenda[0][0] <= self.now:
@@ -207,6 +209,19 @@ class World:
             if due is None or due > self.now:
                 return
         raise BrokenRule(f"time stands still: {self._state()}")
+
+    def _users_give_up(self) -> bool:
+        """Whoever waits for a peer that is gone for good breaks off. Whether there was one."""
+        forsaken = [
+            mine
+            for pair in map(self._both, self._ends)
+            for mine, other in (pair, pair[::-1])
+            if mine is not None and waits_for_ever(mine, other)
+        ]
+        for end in forsaken:
+            self.counters["forsaken"] += 1
+            end.application.abort()
+        return bool(forsaken)
 
     def _inspect(self, host: Host) -> None:
         at = host.time(self.now)
@@ -312,11 +327,14 @@ class World:
         _, progress, heard = self._heard.get(tcb, (0, 0, 0)) if tcb is not None else (0, 0, 0)
         return End(application, config, direction, progress, heard)
 
+    def _both(self, ends: _Ends) -> tuple[End, End | None]:
+        client = self._end(ends.client, self.scenario.client)
+        return client, self._end(ends.server, self.scenario.server) if ends.accepted else None
+
     def _judge(self) -> None:
         must_succeed = self.scenario.must_succeed()
         for ends in self._ends:
-            client = self._end(ends.client, self.scenario.client)
-            server = self._end(ends.server, self.scenario.server) if ends.accepted else None
+            client, server = self._both(ends)
             judge(client, server, must_succeed)
             if server is not None:
                 judge(server, client, must_succeed)
