@@ -214,8 +214,8 @@ class Recovery:
 
     def on_rto(self, board: Scoreboard, congestion: CongestionControl, nxt: int, now: int) -> None:
         """The retransmission timer expired (RFC 5681 §3.1, RFC 6582 §3.2 step 4)."""
-        congestion.on_rto(board.in_flight, now, self.phase is LOSS)
         board.mark_all_lost(forget_sacks=board.first_is_sacked())
+        congestion.on_rto(board.in_flight, board.pipe(), now, self.phase is LOSS)
         self.phase = LOSS
         self.point = nxt
         self.dup_acks = 0

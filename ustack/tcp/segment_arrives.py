@@ -269,7 +269,7 @@ def _established(tcb: Tcb, seg: Segment, now: int) -> None:
         if not tcb.rtt.srtt:
             tcb.rtt.distrust_initial()
         if tcb.retransmits > 1 and tcb.congestion is not None:
-            tcb.congestion.on_rto(0, now, repeated=True)  # RFC 6928 §2: begin with one segment
+            tcb.congestion.on_rto(0, 0, now, repeated=True)  # RFC 6928 §2: begin with one segment
     elif tcb.timers.rto is not NEVER:
         tcb.rtt.sample(now - tcb.last_data_sent_at)
     tcb.retransmits = 0

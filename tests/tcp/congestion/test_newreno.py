@@ -81,15 +81,15 @@ def test_slow_start_goes_over_into_congestion_avoidance_at_ssthresh() -> None:
 def test_a_timeout_leaves_one_segment() -> None:
     # RFC 5681 §3.1: the loss window
     cc = NewReno(MSS, 10)
-    cc.on_rto(10_000, 0, False)
+    cc.on_rto(10_000, 0, 0, False)
     assert (cc.cwnd, cc.ssthresh) == (1_000, 5_000)
 
 
 def test_a_second_timeout_of_the_same_flight_leaves_ssthresh() -> None:
     # RFC 5681 §3.1: only "the first time"
     cc = NewReno(MSS, 10)
-    cc.on_rto(10_000, 0, False)
-    cc.on_rto(1_000, 0, True)
+    cc.on_rto(10_000, 0, 0, False)
+    cc.on_rto(1_000, 0, 0, True)
     assert (cc.cwnd, cc.ssthresh) == (1_000, 5_000)
 
 
@@ -112,6 +112,23 @@ def test_a_short_pause_changes_nothing() -> None:
     assert cc.cwnd == 100_000
 
 
+def test_after_a_timeout_one_segment_goes_out_beside_what_is_still_on_its_way() -> None:
+    # RFC 5681 §3.1, RFC 8985 §6.3
+    cc = NewReno(MSS, 10)
+    cc.on_rto(10_000, 3_000, 0, False)
+    assert (cc.cwnd, cc.ssthresh) == (4_000, 5_000)
+
+
+def test_an_undo_gives_both_windows_back_and_takes_nothing() -> None:
+    # RFC 4015 §3.2, and RFC 3708 §4
+    cc = NewReno(MSS, 10)
+    cc.on_rto(10_000, 0, 0, False)
+    cc.on_undo(10_000, 8_000, 0)
+    assert (cc.cwnd, cc.ssthresh) == (10_000, 8_000)
+    cc.on_undo(4_000, 3_000, 0)
+    assert (cc.cwnd, cc.ssthresh) == (10_000, 8_000)
+
+
 def test_a_smaller_segment_leaves_the_window_in_segments_and_a_larger_one_that_in_bytes() -> None:
     # RFC 5681 §3.1; RFC 1191 §6.4: no congestion
     cc = NewReno(MSS, 10)
@@ -124,7 +141,7 @@ def test_a_smaller_segment_leaves_the_window_in_segments_and_a_larger_one_that_i
 def test_a_new_segment_size_leaves_at_least_one_segment() -> None:
     cc = NewReno(MSS, 10)
     cc.on_mss(500)
-    cc.on_rto(10_000, 0, False)
+    cc.on_rto(10_000, 0, 0, False)
     assert cc.cwnd == 500
     cc.on_mss(800)
     assert cc.cwnd == 800

@@ -23,10 +23,17 @@ class CongestionControl(Protocol):
     def on_loss(self, in_flight: int, now: int) -> None:
         """A recovery episode begins (RFC 5681 §3.2): set ssthresh."""
 
-    def on_rto(self, in_flight: int, now: int, repeated: bool) -> None:
-        """The retransmission timer expired (RFC 5681 §3.1).
+    def on_rto(self, in_flight: int, pipe: int, now: int, repeated: bool) -> None:
+        """The retransmission timer expired (RFC 5681 §3.1): cwnd lets one segment out.
 
-        `repeated`: the flight had timed out before, so ssthresh stays.
+        `pipe`: what of `in_flight` was sent too recently to be lost (RFC 8985 §6.3, "RACK_mark_
+        losses_on_RTO"). `repeated`: the flight had timed out before, so ssthresh stays.
+        """
+
+    def on_undo(self, cwnd: int, ssthresh: int, now: int) -> None:
+        """The last reduction was needless: what it took is given back (RFC 4015, RFC 3708).
+
+        `cwnd` and `ssthresh` are what they were before; both are at least that afterwards.
         """
 
     def on_recovered(self, now: int) -> None:

@@ -43,11 +43,16 @@ class NewReno:
         self.ssthresh = max(in_flight // 2, MIN_SSTHRESH_SEGMENTS * self._mss)
         self._acked = 0
 
-    def on_rto(self, in_flight: int, now: int, repeated: bool) -> None:
-        """RFC 5681 §3.1: the loss window is one segment."""
+    def on_rto(self, in_flight: int, pipe: int, now: int, repeated: bool) -> None:
+        """RFC 5681 §3.1: the loss window is one segment, beside what is not lost."""
         if not repeated:
             self.on_loss(in_flight, now)
-        self.cwnd = self._mss
+        self.cwnd = pipe + self._mss
+
+    def on_undo(self, cwnd: int, ssthresh: int, now: int) -> None:
+        """Both windows are as if the loss had not been thought of."""
+        self.cwnd = max(self.cwnd, cwnd)
+        self.ssthresh = max(self.ssthresh, ssthresh)
 
     def on_recovered(self, now: int) -> None:
         """RFC 6582 §3.2 step 3, first option without its burst: PRR already limited the flight."""
