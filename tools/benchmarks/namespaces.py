@@ -20,14 +20,19 @@ _OFFLOADS = ("segmentation", "checksum", "gro", "gso")
 
 def prepare() -> None:
     """Settings of this namespace, which is checked to be a private one."""
-    machine = os.environ.get(MACHINE)
-    if machine is None or str(Path("/proc/self/ns/net").readlink()) == machine:
-        raise RuntimeError("not in a private network namespace: start tools/bench")
+    check_private()
     # IPv6 would send router solicitations and listener reports into the middle of a figure.
     sysctl("net/ipv6/conf/default/disable_ipv6", "1")
     # The client closes first: tens of thousands of its TIME_WAITs must not run out of ports.
     sysctl("net/ipv4/ip_local_port_range", "1024 65535")
     sysctl("net/ipv4/tcp_tw_reuse", "1")
+
+
+def check_private() -> None:
+    """Raises RuntimeError in the machine's own network namespace."""
+    machine = os.environ.get(MACHINE)
+    if machine is None or str(Path("/proc/self/ns/net").readlink()) == machine:
+        raise RuntimeError("not in a private network namespace: start it by tools/in-namespace")
 
 
 def run(*command: str) -> None:

@@ -1,0 +1,1 @@
+"""ustack beside the kernel over one bad link, in real time: `tools/compare-goodput`."""
