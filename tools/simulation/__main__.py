@@ -10,7 +10,14 @@ from pathlib import Path
 
 import click
 
-from tools.simulation.campaign import Failure, Report, jobs, run_seed, run_seeds
+from tools.simulation.campaign import (
+    SEEDS_PER_CLUSTER_JOB,
+    Failure,
+    Report,
+    jobs,
+    run_seed,
+    run_seeds,
+)
 from tools.simulation.goodput import SNAPSHOT, table
 from tools.simulation.scenario import random_scenario
 
@@ -32,7 +39,7 @@ def seed_range(_context: click.Context, _option: click.Parameter, text: str) -> 
 @click.command()
 @click.option("--seeds", metavar="A..B", callback=seed_range, default="1..200", show_default=True)
 @click.option("-j", "processes", type=click.IntRange(1), help="Processes; default: all cores.")
-@click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler (pip install .[cluster]).")
+@click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler; needs distributed.")
 @click.option("--capture", is_flag=True, help="Keep the captures of every seed in artifacts/.")
 @click.option("--show", is_flag=True, help="Only print the scenarios of the seeds.")
 @click.option("--goodput", is_flag=True, help=f"Only write {SNAPSHOT.name} anew.")
@@ -102,9 +109,10 @@ def on_cluster(address: str, seeds: range) -> Iterator[Report]:
     try:
         cluster = import_module("tools.simulation.cluster")
     except ImportError as error:
-        raise click.ClickException("--scheduler needs dask: pip install '.[cluster]'") from error
+        install = f"{sys.executable} -m pip install distributed"
+        raise click.ClickException(f"--scheduler needs dask: {install}") from error
     try:
-        yield from cluster.reports(address, jobs(seeds))
+        yield from cluster.reports(address, jobs(seeds, SEEDS_PER_CLUSTER_JOB))
     except (OSError, ValueError) as error:
         raise click.ClickException(f"scheduler {address}: {error}") from error
 

@@ -10,6 +10,7 @@ from tools.simulation.scenario import random_scenario
 from tools.simulation.world import World
 
 SEEDS_PER_JOB = 20  # handed to a worker at once
+SEEDS_PER_CLUSTER_JOB = 50  # each starts a Python
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,6 @@ def run_seed(seed: int, report: Report, captures: Path | None = None) -> str:
     return ""
 
 
-def jobs(seeds: range) -> list[range]:
+def jobs(seeds: range, size: int = SEEDS_PER_JOB) -> list[range]:
     """`seeds` in portions for workers."""
-    return [seeds[at : at + SEEDS_PER_JOB] for at in range(0, len(seeds), SEEDS_PER_JOB)]
+    return [seeds[at : at + size] for at in range(0, len(seeds), size)]

@@ -38,6 +38,7 @@ class Direction:
     peer: "Direction | None" = None  # the other end, as it was when this end first heard it
     resets: int = 0  # RST sent
     resets_got: int = 0
+    last_words: set[int] = field(default_factory=set)  # SEG.SEQ of RSTs that came after all else
 
 
 @dataclass(slots=True)
@@ -109,7 +110,10 @@ class Observer:
         flags = packet.header.flags
         if flags & RST:
             receiver.resets_got += 1
-        elif sender is None or (sender.peer or receiver) is not receiver:
+            receiver.last_words.add(packet.header.seq)
+            return
+        receiver.last_words.clear()
+        if sender is None or (sender.peer or receiver) is not receiver:
             receiver.allowed = None  # one end was started anew: not to be judged
         elif flags & ACK:
             scaled = not flags & SYN and sender.wscale is not None and receiver.wscale is not None

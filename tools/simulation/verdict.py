@@ -7,7 +7,7 @@ to send, a time-out after the time that the configuration grants.
 from dataclasses import dataclass
 
 from tools.simulation.application import Application
-from tools.simulation.observer import BrokenRule, Direction
+from tools.simulation.observer import WRAP, BrokenRule, Direction
 from ustack.config import TcpConfig
 from ustack.errors import (
     ConnectionAborted,
@@ -107,14 +107,15 @@ def waits_for_ever(end: End, other: End | None) -> bool:
     """TCP has no more to do here: all was acknowledged, and the peer is gone without a word.
 
     Without keep-alive such a connection waits until its user gives up (RFC 9293 §3.8.4). The peer's
-    last words, if it had any, were lost: a RST, or a FIN that it gave up resending.
+    last words, if it had any, were lost: a FIN that it gave up resending, or a RST; one that came
+    and was not at RCV.NXT says nothing (RFC 9293 §3.10.7.4).
     """
     mine = end.application
     tcb = mine.tcb
     if tcb is None or mine.ended or mine.lost or end.config.keep_alive:
         return False
     settled = tcb.snd.una == tcb.snd.max and not len(tcb.send_buffer)
-    deaf = end.direction is None or not end.direction.resets_got
+    deaf = end.direction is None or tcb.rcv.nxt % WRAP not in end.direction.last_words
     if tcb.state not in (ESTABLISHED, FIN_WAIT_2) or not settled or not deaf:
         return False
     its = other.application if other is not None else None
