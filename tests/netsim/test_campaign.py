@@ -1,6 +1,8 @@
 """Random scenarios, and that the same seed gives the same packets."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,9 +10,11 @@ from tools.simulation.campaign import Report, run_seed
 from tools.simulation.goodput import SNAPSHOT, table
 from tools.simulation.scenario import random_scenario
 from tools.simulation.world import World
+from ustack.tcp.segment_arrives import predicted
 
 SEEDS = range(100_000, 100_040)
 TWICE = (100_003, 100_017)
+PREDICTED = (100_102, 100_103, 100_104, 100_106, 100_107)
 
 
 @pytest.mark.parametrize("first", SEEDS[::20])
@@ -30,6 +34,31 @@ def test_the_same_seed_gives_the_same_captures_byte_by_byte(seed: int, tmp_path:
         World(random_scenario(seed), folder).run()
         captures.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert set(captures[0]) == {"client.pcapng", "server.pcapng"}
+    assert captures[0] == captures[1]
+
+
+@pytest.mark.parametrize("seed", PREDICTED)
+def test_header_prediction_changes_no_packet(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = Counter[bool]()
+
+    def counting(*segment: Any) -> bool:
+        taken = predicted(*segment)
+        used[taken] += 1
+        return taken
+
+    def never(*_segment: Any) -> bool:
+        return False
+
+    captures = []
+    for prediction in (counting, never):
+        monkeypatch.setattr("ustack.stack.stack.predicted", prediction)
+        folder = tmp_path / prediction.__name__
+        folder.mkdir()
+        World(random_scenario(seed), folder).run()
+        captures.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert used[True] > 0
     assert captures[0] == captures[1]
 
 

@@ -50,8 +50,9 @@ from ustack.tcp.handshake import (
     timestamps,
 )
 from ustack.tcp.rate_limit import RateLimit
+from ustack.tcp.receive_buffer import COPY_BELOW
 from ustack.tcp.segment import Segment
-from ustack.tcp.segment_arrives import queue_syn_text, segment_arrives
+from ustack.tcp.segment_arrives import predicted, queue_syn_text, segment_arrives
 from ustack.tcp.seq import unwrap
 from ustack.tcp.state import CLOSED, ESTABLISHED, SYN_RECEIVED, TIME_WAIT, set_state
 from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb, finish, retire
@@ -61,7 +62,7 @@ from ustack.tcp.user_calls import TcpInfo
 from ustack.wire import Buffer
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.checksum import ones_sum
-from ustack.wire.tcp import ACK, FIN, RST, SYN
+from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
 from ustack.wire.tcp_options import decode_options
 from ustack.wire.virtio import CHECKSUM_KNOWN
 
@@ -194,17 +195,37 @@ class Stack:
             raise MalformedPacket("tcp-data-offset")
         if not frame[0] & CHECKSUM_KNOWN:
             self._verify_checksum(frame, at, end, key)
+        flags = offset_flags & 0x1FF
+        tsval: int | None = None
+        tsecr = 0
+        plain = text - at == 20
+        if text - at == 32:
+            layout, tsval, tsecr = _TIMESTAMP.unpack_from(frame, at + 20)
+            if layout == NOP_NOP_TS:
+                plain = True
+            else:
+                tsval, tsecr = None, 0
+        if type(found) is Tcb and plain and flags | PSH == ACK | PSH:
+            # a view of a small piece costs more than a copy
+            payload: Buffer = (
+                frame[text:end] if end - text < COPY_BELOW else memoryview(frame)[text:end]
+            )
+            if predicted(found, raw_seq, raw_ack, window, tsval, tsecr, payload, now):
+                if self._probe is not None:
+                    self._probe.received(frame, "", now)
+                self._arrived(found, now)
+                return None
         seg = Segment()
         seg.frame = frame
-        seg.flags = flags = offset_flags & 0x1FF
+        seg.flags = flags
         seg.wnd = window
         seg.urgent = urgent
-        seg.payload = payload = memoryview(frame)[text:end]
-        seg.len = len(payload)
+        seg.payload = memoryview(frame)[text:end]
+        seg.len = end - text
         if flags & (SYN | FIN):
             seg.len += (flags & SYN) // SYN + (flags & FIN)
-        seg.tsval = None
-        seg.tsecr = 0
+        seg.tsval = tsval
+        seg.tsecr = tsecr
         seg.sack = ()
         seg.options = None
         if type(found) is not Tcb:
@@ -213,16 +234,9 @@ class Stack:
             self._arrives_in_time_wait(found, seg, now)  # type: ignore[arg-type]
             return None
         rcv_nxt = found.rcv.nxt
-        una = found.snd.una
         seg.seq = unwrap(raw_seq, rcv_nxt) if rcv_nxt else raw_seq
-        seg.ack = unwrap(raw_ack, una)
-        if text - at == 32 and not flags & SYN:
-            layout, tsval, tsecr = _TIMESTAMP.unpack_from(frame, at + 20)
-            if layout == NOP_NOP_TS:
-                seg.tsval, seg.tsecr = tsval, tsecr
-            else:
-                self._options(seg, frame, at + 20, text, found)
-        elif text - at > 20:
+        seg.ack = unwrap(raw_ack, found.snd.una)
+        if not plain or flags & SYN:
             self._options(seg, frame, at + 20, text, found)
         self._arrives(found, seg, now)
         return None
@@ -267,6 +281,10 @@ class Stack:
             self._send_reset(tcb.flow, reset.seq, reset.ack, now, timestamps(tcb, now))
         if tcb.listener is not None:
             self._child_moved(tcb)
+        self._arrived(tcb, now)
+
+    def _arrived(self, tcb: Tcb, now: int) -> None:  # hot
+        """A segment has been digested: what it caused is noted for flush and take_events."""
         if tcb.flush_now and not tcb.closed:
             self._output.now = now
             transmit(tcb, now, self._output.emit)

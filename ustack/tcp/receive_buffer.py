@@ -74,10 +74,13 @@ class ReceiveBuffer:
     def append(self, payload: Buffer) -> None:
         """Take text that begins exactly at RCV.NXT."""
         self.readable += len(payload)
+        chunks = self._chunks
         if len(payload) >= COPY_BELOW:
-            self._chunks.append(payload)
+            chunks.append(payload)
+        elif not chunks:  # a dialogue: nearly always it is read before the next one comes
+            chunks.append(bytes(payload))
         else:
-            _push(self._chunks, payload)
+            _push(chunks, payload)
 
     def read(self, limit: int) -> Buffer:
         """Hand out up to `limit` bytes, at most one chunk; b"" if nothing is there."""

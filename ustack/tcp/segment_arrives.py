@@ -36,6 +36,7 @@ from ustack.tcp.tcb import (
     Tcb,
     finish,
 )
+from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, RST, SYN, URG
 
 MAX_UNSCALED_WINDOW = 0xFFFF  # RFC 7323 §2.2: the window of a SYN is never scaled
@@ -113,6 +114,84 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     if length:
         tcb.ack_now = True
     return None
+
+
+def predicted(
+    tcb: Tcb,
+    seq: int,
+    ack: int,
+    window: int,
+    tsval: int | None,
+    tsecr: int,
+    payload: Buffer,
+    now: int,
+) -> bool:  # hot
+    """Header prediction (V. Jacobson, 1990): digest the segment that a transfer expects next.
+
+    A connection that is established and has nothing unusual going on gets, nearly always, the next
+    text in order, or an ACK of what it has sent, or both. Those need a third of the questions that
+    `segment_arrives` asks, and the effect is the same; tests/netsim compares the two byte by byte.
+    `seq` and `ack` are as on the wire; the flags were ACK, or ACK and PSH.
+    False: it is not that segment, and nothing was done.
+    """
+    rcv, snd, board, receive_buffer = tcb.rcv, tcb.snd, tcb.scoreboard, tcb.receive_buffer
+    nxt = rcv.nxt
+    size = len(payload)
+    acked = (ack - snd.una) & MASK32
+    flight = board.in_flight
+    if (
+        tcb.state is not ESTABLISHED
+        or seq != nxt & MASK32
+        or nxt + size > rcv.adv
+        or acked > flight
+        or receive_buffer.held
+        or rcv.fin is not None
+        or not snd.wnd
+        or (tcb.ts_on and (tsval is None or (tsval - tcb.ts_recent) & MASK32 >= 0x8000_0000))
+    ):
+        return False
+    if acked:
+        if (
+            tcb.recovery.phase is not OPEN
+            or board.sacked
+            or board.lost
+            or board.dup_acked
+            or tcb.tail_probe_end is not None
+            or board.highest_sacked > snd.una
+        ):
+            return False
+    elif not size:  # a duplicate ACK, or a new window
+        return False
+    tcb.counters.segments_in += 1
+    if tsval is not None and nxt == tcb.last_ack_sent and tcb.ts_on:  # RFC 7323 §4.3
+        tcb.ts_recent = tsval
+        tcb.ts_recent_at = now
+    tcb.last_received_at = now
+    tcb.keep_alive_probes = tcb.probes = 0
+    if acked:
+        snd.una = una = snd.una + acked
+        _advance(tcb, una, acked, board.ack(una), tsval, tsecr, now)
+        tcb.recovery.dup_acks = 0
+        _grow(tcb, acked, flight, now)
+        tail_loss.schedule(tcb, now)
+    else:
+        una = snd.una
+    if acked or snd.wl1 < nxt or (snd.wl1 == nxt and snd.wl2 <= una):
+        snd.wnd = window = window << snd.wscale
+        if window > snd.max_wnd:
+            snd.max_wnd = window
+        snd.wl1, snd.wl2 = nxt, una
+    if size:
+        if size > rcv.mss_seen:
+            rcv.mss_seen = min(size, rcv.mss)
+        receive_buffer.append(payload)
+        tcb.counters.bytes_received += size
+        tcb.ack_owed += size
+        rcv.nxt = nxt + size
+        tcb.events |= READABLE
+        if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
+            tcb.flush_now = True
+    return True
 
 
 def _timestamp_acceptable(tcb: Tcb, seg: Segment, now: int) -> bool:
@@ -265,7 +344,7 @@ def _established(tcb: Tcb, seg: Segment, now: int) -> None:
     """Our SYN is acknowledged: take over the window and measure the first round trip."""
     snd = tcb.snd
     if tcb.retransmits:
-        _measure(tcb, seg, None, now)
+        _measure(tcb, None, seg.tsval, seg.tsecr, now)
         if not tcb.rtt.srtt:
             tcb.rtt.distrust_initial()
         if tcb.retransmits > 1 and tcb.congestion is not None:
@@ -310,18 +389,9 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         if ack > snd.nxt:  # a window probe was taken
             snd.nxt = ack
         sent_at = board.ack(ack)
-        _measure(tcb, seg, sent_at if sent_at is not None else sacked_at, now)
-        tcb.send_buffer.release(ack)
-        tcb.counters.bytes_acked += acked
-        tcb.retransmits = 0
-        tcb.soft_error = None  # Linux: what was wrong is over
-        # RFC 6298 §5.2 and §5.3
-        tcb.timers.rto = now + tcb.rtt.rto if board.in_flight else NEVER
-        waiting = board.in_flight or len(tcb.send_buffer)
-        tcb.stalled_since = now if waiting else NEVER
-        user_timeout = tcb.config.user_timeout_us
-        tcb.timers.user = now + user_timeout if waiting and user_timeout is not None else NEVER
-        _tell_writer(tcb)
+        if sent_at is None:
+            sent_at = sacked_at
+        _advance(tcb, ack, acked, sent_at, seg.tsval, seg.tsecr, now)
     elif acked == 0 and flight and not seg.len and window == snd.wnd:
         duplicate = True  # RFC 5681 §2
     if acked == 0 and sacked_at is not None:
@@ -337,9 +407,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         else:
             grow = _recover(tcb, acked if acked > 0 else 0, sacked, duplicate, now)
         if grow:
-            slow_start = congestion.cwnd < congestion.ssthresh
-            in_use = tcb.cwnd_limited or (slow_start and congestion.cwnd < 2 * flight)
-            congestion.on_ack(acked, board.in_flight, tcb.rtt.latest, not in_use, now)
+            _grow(tcb, acked, flight, now)
         if tcb.tail_probe_end is not None:
             tail_loss.on_ack(tcb, ack, dsack, now)
         tail_loss.schedule(tcb, now)
@@ -355,6 +423,39 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         snd.wl1, snd.wl2 = seg.seq, ack
     fin = snd.fin
     return fin is not None and una <= fin < ack
+
+
+def _advance(
+    tcb: Tcb, ack: int, acked: int, sent_at: int | None, tsval: int | None, tsecr: int, now: int
+) -> None:  # hot
+    """SND.UNA has moved to `ack`: measure, free the text, and set the timers anew."""
+    board, timers, buffer = tcb.scoreboard, tcb.timers, tcb.send_buffer
+    _measure(tcb, sent_at, tsval, tsecr, now)
+    buffer.release(ack)
+    tcb.counters.bytes_acked += acked
+    tcb.retransmits = 0
+    tcb.soft_error = None  # Linux: what was wrong is over
+    user_timeout = tcb.config.user_timeout_us
+    if board.in_flight:
+        timers.rto = now + tcb.rtt.rto  # RFC 6298 §5.2 and §5.3
+        tcb.stalled_since = now
+    else:
+        timers.rto = NEVER
+        tcb.stalled_since = now if buffer.end > buffer.start else NEVER
+    if user_timeout is not None:
+        timers.user = now + user_timeout if tcb.stalled_since != NEVER else NEVER
+    elif timers.user != NEVER:
+        timers.user = NEVER
+    _tell_writer(tcb)
+
+
+def _grow(tcb: Tcb, acked: int, flight: int, now: int) -> None:  # hot
+    """The congestion window may grow by `acked` of the `flight` there was, if it was in use."""
+    congestion = tcb.congestion
+    assert congestion is not None
+    cwnd = congestion.cwnd
+    in_use = tcb.cwnd_limited or (cwnd < congestion.ssthresh and cwnd < 2 * flight)
+    congestion.on_ack(acked, tcb.scoreboard.in_flight, tcb.rtt.latest, not in_use, now)
 
 
 def _recover(tcb: Tcb, acked: int, sacked: int, duplicate: bool, now: int) -> bool:
@@ -381,7 +482,7 @@ def _recover(tcb: Tcb, acked: int, sacked: int, duplicate: bool, now: int) -> bo
     )
 
 
-def _measure(tcb: Tcb, seg: Segment, sent_at: int | None, now: int) -> None:
+def _measure(tcb: Tcb, sent_at: int | None, tsval: int | None, tsecr: int, now: int) -> None:
     """Take an RTT sample: from our own record in µs, else from the echoed timestamp (§4.1).
 
     The record is better than a clock of 1 ms; it is missing where Karn's rule forbids it. An echo
@@ -391,8 +492,8 @@ def _measure(tcb: Tcb, seg: Segment, sent_at: int | None, now: int) -> None:
     """
     if sent_at is not None:
         tcb.rtt.sample(now - sent_at)
-    elif tcb.ts_on and seg.tsval is not None and seg.tsecr:
-        elapsed_ms = (timestamp(tcb, now) - seg.tsecr) & MASK32
+    elif tcb.ts_on and tsval is not None and tsecr:
+        elapsed_ms = (timestamp(tcb, now) - tsecr) & MASK32
         recovery = tcb.recovery
         if elapsed_ms < 0x8000_0000 and not (  # less 1: the clock's granularity
             recovery.phase is LOSS and (elapsed_ms - 1) * 1000 > now - recovery.timed_out_at
