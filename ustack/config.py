@@ -104,6 +104,7 @@ class StackConfig:
     max_connections: int = 1 << 20
     max_time_waits: int = 1 << 18  # Linux tcp_max_tw_buckets on a machine of this size
     max_half_open: int = 4096  # SYN-RECEIVED over all listeners
+    max_syn_text: int = 1 << 18  # bytes that came on SYNs and wait for the handshakes' end
     challenge_acks_per_second: int = 1000  # RFC 5961 §7 over the whole stack
     resets_per_second: int = 1000  # RSTs to segments without a connection
     icmp_per_second: int = 1000  # echo replies and errors that we originate

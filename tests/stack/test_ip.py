@@ -366,7 +366,7 @@ def test_a_syn_in_fragments_finds_its_listener(version: int) -> None:
     segment = tcp_segment(THEIRS[version], OURS[version], 40000, 80, 7, 0, tcp.SYN)
     for frame in fragments(host, TCP, segment, 8):
         host.input(frame)
-    assert len(host.stack.connections()) == 1
+    assert len(host.stack.half_open()) == 1
 
 
 @both_versions

@@ -72,12 +72,15 @@ def test_a_full_queue_drops_the_ack_and_takes_it_when_it_is_sent_again(version: 
     host = Host(version)
     listener = host.listen(backlog=1)
     waiting = [Peer(host, port) for port in (40000, 40001, 40002)]
-    for peer in waiting:
+    for peer in waiting[:2]:
         peer.send("S", 0)
-    for peer in waiting:
+    waiting[0].send(".", 1, 1)
+    waiting[2].send("S", 0)
+    for peer in waiting[1:]:
         peer.send(".", 1, 1)
     assert len(listener.queue) == 2
     assert host.drops()["listen-overflow"] == 1
+    assert host.notes[-1] == "dropped: listen-overflow"
     host.accept()
     host.advance(SECOND + SECOND // 100)
     assert waiting[2].heard() == ["S. 0:1(0) ack 1"]  # asks for the ACK again
@@ -99,12 +102,16 @@ def test_a_full_queue_drops_new_syns_in_silence(version: int) -> None:
 
 def test_a_reset_gets_through_to_a_child_of_a_full_queue() -> None:
     host = Host()
-    listener = host.listen(backlog=0)
-    first, second = Peer(host, 40000), Peer(host, 40001)
-    first.send("S", 0)
-    second.send("S", 0)
-    first.send(".", 1, 1)
-    second.send("R", 1)
+    listener = host.listen(backlog=1)
+    peers = [Peer(host, port) for port in (40000, 40001, 40002)]
+    for peer in peers[:2]:
+        peer.send("S", 0)
+    peers[0].send(".", 1, 1)
+    peers[2].send("S", 0)
+    peers[1].send(".", 1, 1)
+    assert listener.full()
+    assert listener.half_open == 1
+    peers[2].send("R", 1)
     assert listener.half_open == 0
 
 
@@ -179,7 +186,7 @@ def test_closing_a_listener_spares_the_children_of_others() -> None:
     host.stack.close_listener(doomed, host.now)
     host.turn()
     assert (doomed.half_open, other.half_open) == (0, 1)
-    assert len(host.stack.connections()) == 1
+    assert [request.listener for request in host.stack.half_open()] == [other]
 
 
 def test_a_listener_on_one_address_serves_that_only() -> None:

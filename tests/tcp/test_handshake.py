@@ -16,14 +16,19 @@ from ustack.wire.tcp_options import encode_options
 MIB = 1 << 20
 
 
-def answer_to(host: Host, options: bytes) -> tuple[Peer, Tcb]:
-    """The stack's connection after a SYN with `options`, its SYN,ACK not heard yet."""
+def answer_to(host: Host, options: bytes) -> Peer:
+    """A peer whose SYN had `options` and that has not heard the SYN,ACK yet."""
     peer = Peer(host)
     host.listen()
     peer.put("S", 0, options=options)
     host.turn()
-    (tcb,) = host.stack.connections()
-    return peer, tcb
+    return peer
+
+
+def opened(peer: Peer, options: bytes = b"") -> Tcb:
+    """The connection, once that peer has sent its ACK."""
+    peer.send(".", 1, 1, options=options)
+    return peer.host.accept()
 
 
 # Initial sequence numbers (RFC 6528, RFC 9293 §3.4.1)
@@ -95,7 +100,7 @@ def test_our_syn_offers_nothing_that_is_switched_off(version: int) -> None:
 @both_versions
 def test_our_syn_ack_answers_only_what_was_offered(version: int) -> None:
     host = Host(version)
-    peer, _ = answer_to(host, encode_options(mss=1000))
+    peer = answer_to(host, encode_options(mss=1000))
     options = peer.reply().options
     assert options.mss == (1460 if version == 4 else 1440)
     assert (options.wscale, options.sack_permitted, options.tsval) == (None, False, None)
@@ -104,23 +109,24 @@ def test_our_syn_ack_answers_only_what_was_offered(version: int) -> None:
 @both_versions
 def test_our_syn_ack_agrees_to_everything(version: int) -> None:
     host = Host(version)
-    peer, tcb = answer_to(host, encode_options(mss=1000, wscale=3, sack_permitted=True, tsval=77))
+    peer = answer_to(host, encode_options(mss=1000, wscale=3, sack_permitted=True, tsval=77))
     options = peer.reply().options
     assert (options.wscale, options.sack_permitted, options.tsecr) == (7, True, 77)
+    tcb = opened(peer, encode_options(tsval=77, tsecr=options.tsval or 0))
     info = host.stack.status(tcb, host.now)
     assert (info.snd_wscale, info.rcv_wscale, info.sack, info.timestamps) == (3, 7, True, True)
 
 
 def test_what_is_switched_off_is_not_agreed_to() -> None:
     host = Host(tcp=TcpConfig(window_scaling=False, timestamps=False, sack=False))
-    peer, _ = answer_to(host, encode_options(mss=1000, wscale=3, sack_permitted=True, tsval=77))
+    peer = answer_to(host, encode_options(mss=1000, wscale=3, sack_permitted=True, tsval=77))
     options = peer.reply().options
     assert (options.wscale, options.sack_permitted, options.tsval) == (None, False, None)
 
 
 def test_a_resent_syn_ack_says_the_same() -> None:
     host = Host()
-    peer, _ = answer_to(host, encode_options(mss=1000, wscale=3, sack_permitted=True, tsval=77))
+    peer = answer_to(host, encode_options(mss=1000, wscale=3, sack_permitted=True, tsval=77))
     first = peer.reply().options
     host.advance(SECOND + MS)
     second = peer.reply().options
@@ -206,10 +212,9 @@ def test_an_absurd_mss_is_not_believed(mss: int) -> None:
 )
 def test_odd_options_on_a_syn_are_survived(version: int, options: str, mss: int | None) -> None:
     host = Host(version)
-    peer, tcb = answer_to(host, bytes.fromhex(options))
+    peer = answer_to(host, bytes.fromhex(options))
     assert peer.heard() == ["S. 0:1(0) ack 1"]
-    peer.send(".", 1, 1)
-    assert host.accept() is tcb
+    tcb = opened(peer)
     default = 536 if version == 4 else 1220
     assert sizes(host, tcb, peer)[0] == (mss or default)
 
@@ -217,7 +222,9 @@ def test_odd_options_on_a_syn_are_survived(version: int, options: str, mss: int 
 def test_a_scale_of_15_works_as_14() -> None:
     # RFC 7323 §2.3
     host = Host()
-    _, tcb = answer_to(host, bytes.fromhex("02 04 03e8 03 03 0f 00"))
+    peer = answer_to(host, bytes.fromhex("02 04 03e8 03 03 0f 00"))
+    peer.heard()
+    tcb = opened(peer)
     assert host.stack.status(tcb, host.now).snd_wscale == 14
 
 
@@ -248,9 +255,9 @@ def test_a_syn_ack_with_nothing_but_timestamps_agrees_to_them() -> None:
 
 def test_a_syn_with_nothing_but_timestamps_agrees_to_them() -> None:
     host = Host()
-    peer, tcb = answer_to(host, encode_options(tsval=500))
-    assert tcb.ts_on
+    peer = answer_to(host, encode_options(tsval=500))
     assert peer.reply().options.tsecr == 500
+    assert opened(peer, encode_options(tsval=501, tsecr=peer.tsecr)).ts_on
 
 
 # Text on a SYN (RFC 9293 §3.10.7.2: queued, not delivered before ESTABLISHED)
@@ -262,8 +269,7 @@ def test_text_on_a_syn_is_delivered_only_after_the_handshake(version: int) -> No
     peer = Peer(host)
     host.listen()
     assert peer.send("S", 0, 0, b"0123456789") == ["S. 0:1(0) ack 1"]
-    (tcb,) = host.stack.connections()
-    assert tcb.receive_buffer.readable == 0
+    assert host.stack.connections() == []
     assert peer.send(".", 11, 1) == [". 1:1(0) ack 11"]
     assert host.read(host.accept()) == b"0123456789"
 

@@ -12,6 +12,7 @@ from tools.fuzzing.packets import icmp_frame, ip_fragment, ip_frame, tcp_segment
 from tools.fuzzing.subject import PORT, Subject, addresses, pattern
 from tools.fuzzing.trace import Step
 from ustack.stack.flows import split_key
+from ustack.stack.syn_request import SynRequest
 from ustack.tcp.state import (
     CLOSE_WAIT,
     CLOSING,
@@ -57,6 +58,7 @@ class Generator:
             (6, self.icmp_error),
             (4, self.fragments),
             (4, self.handshake_packet),
+            (3, self.half_open_segment),
             (3, self.noise),
             (2, self.device),
         )
@@ -100,13 +102,22 @@ class Generator:
             flow = self.fresh_flow()
             isn = random.choice((0xFFFF_FFFE, random.getrandbits(32)))
             self.tcp(flow, isn, 0, SYN, 65535, options=options)
-            found = self.subject.flows.get(flow)
-            if target is SYN_RECEIVED or found is None:
+            request = self.request(flow)
+            if target is SYN_RECEIVED or request is None:
                 return
-            tcb = found
-            self.segment(tcb)
+            self.tcp(flow, isn + 1, request.numbers().iss + 1, ACK, 65535)
             self.do("accept")
+            if flow not in self.subject.flows:
+                return
+            tcb = self.subject.flows[flow]
         self.lead_on(tcb, target)
+
+    def request(self, flow: bytes) -> SynRequest | None:
+        """The half-open connection of `flow`."""
+        for request in self.subject.stack.half_open():
+            if request.flow == flow:
+                return request
+        return None
 
     def lead_on(self, tcb: Tcb, target: State) -> None:
         """From ESTABLISHED to `target`."""
@@ -167,6 +178,22 @@ class Generator:
                 turn=random.random() < 0.7,
             )
         self.do("turn")
+
+    def half_open_segment(self) -> None:
+        """A segment near the edges of a connection that a listener has begun."""
+        random = self.random
+        requests = self.subject.stack.half_open()
+        if not requests:
+            return
+        request = random.choice(requests)
+        said = request.numbers()
+        for _ in range(random.choice((1, 1, 3))):
+            self.subject.aimed[SYN_RECEIVED.name] += 1
+            seq = self.near([said.irs, said.irs + 1, said.irs + 1 + 65535])
+            ack = self.near([said.iss, said.iss + 1])
+            text = pattern(0, 0, random.choice((0, 0, 1, 1000)) if seq == said.irs + 1 else 0)
+            options = random.choice((b"", self.junk_options()))
+            self.tcp(request.flow, seq, ack, self.flags(), 65535, text, options=options)
 
     def handshake_packet(self) -> None:
         """Something for the listener, on a fresh pair of ports or on one that is in use."""

@@ -324,11 +324,10 @@ class Subject:
     def _check(self) -> None:
         stack = self.stack
         connections = stack.connections()
-        half_open = 0
+        half_open = len(stack.half_open())
         for tcb in connections:
             check_connection(tcb)
             check_state(tcb)
-            half_open += tcb.listener is not None and tcb.state is SYN_RECEIVED
             if tcb.dirty:
                 continue
             expect(not tcb.closed, "over, but still in the table:", tcb.state)

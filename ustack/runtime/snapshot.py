@@ -10,8 +10,9 @@ from typing import TypedDict
 from ustack.stack.flows import split_key
 from ustack.stack.listener import Listener
 from ustack.stack.stack import Stack
+from ustack.stack.syn_request import SynRequest
 from ustack.stack.time_wait import TimeWait
-from ustack.tcp.state import LISTEN, SYN_RECEIVED, SYN_SENT, TIME_WAIT
+from ustack.tcp.state import LISTEN, SYN_RECEIVED, SYN_SENT, TIME_WAIT, State
 from ustack.tcp.tcb import Tcb
 
 Value = str | int | float | bool | None
@@ -21,7 +22,7 @@ IN_COLUMNS = frozenset({"state", "local", "remote", "receive_queue", "send_queue
 
 
 class SocketRow(TypedDict):
-    """One connection, listener or TIME-WAIT. Sizes in bytes, times in µs."""
+    """One connection, handshake, listener or TIME-WAIT. Sizes in bytes, times in µs."""
 
     state: str  # RFC 9293's name
     receive_queue: int  # of a listener: connections waiting to be accepted
@@ -33,7 +34,7 @@ class SocketRow(TypedDict):
 
 
 class Snapshot(TypedDict):
-    """A stack: listeners, connections and TIME-WAITs in this order; its counters."""
+    """A stack: listeners, handshakes, connections and TIME-WAITs in this order; its counters."""
 
     sockets: list[SocketRow]
     counters: dict[str, int]
@@ -42,6 +43,7 @@ class Snapshot(TypedDict):
 def take_snapshot(stack: Stack, now: int) -> Snapshot:
     """What `stack` holds at `now`."""
     sockets = [_listener(listener) for listener in stack.listeners()]
+    sockets += [_half_open(request, now) for request in stack.half_open()]
     sockets += [_connection(stack, tcb, now) for tcb in stack.connections()]
     sockets += [_time_wait(record, now) for record in stack.time_waits()]
     return {"sockets": sockets, "counters": dict(stack.counters)}
@@ -80,14 +82,23 @@ def _connection(stack: Stack, tcb: Tcb, now: int) -> SocketRow:
     }
 
 
+def _half_open(request: SynRequest, now: int) -> SocketRow:
+    timer = ("rto", max(request.due_at - now, 0), request.timeouts)
+    return _without_tcb(SYN_RECEIVED, request.flow, timer)
+
+
 def _time_wait(record: TimeWait, now: int) -> SocketRow:
-    remote, local, remote_port, local_port = split_key(record.flow)
+    return _without_tcb(TIME_WAIT, record.flow, ("timewait", max(record.due_at - now, 0), 0))
+
+
+def _without_tcb(state: State, flow: bytes, timer: tuple[str, int, int]) -> SocketRow:
+    remote, local, remote_port, local_port = split_key(flow)
     return {
-        "state": TIME_WAIT.name,
+        "state": state.name,
         "receive_queue": 0,
         "send_queue": 0,
         "local": (str(ipaddress.ip_address(local)), local_port),
         "remote": (str(ipaddress.ip_address(remote)), remote_port),
-        "timer": ("timewait", max(record.due_at - now, 0), 0),
+        "timer": timer,
         "info": {},
     }

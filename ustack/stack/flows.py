@@ -1,4 +1,4 @@
-"""Who owns a packet: flow key -> connection or TIME-WAIT, port -> listeners; and local ports.
+"""Who owns a packet: flow key -> connection, handshake or TIME-WAIT; listeners; local ports.
 
 The key of a flow is what an arriving packet shows in a row: source address, destination address,
 source port, destination port (12 bytes for IPv4, 36 for IPv6).
@@ -9,8 +9,11 @@ from hashlib import blake2s
 
 from ustack.errors import AddressInUse, AddressNotAvailable
 from ustack.stack.listener import Listener
+from ustack.stack.syn_request import SynRequest
 from ustack.stack.time_wait import TimeWait
 from ustack.tcp.tcb import Tcb
+
+Flow = Tcb | SynRequest | TimeWait  # what holds a pair of addresses and ports
 
 
 def flow_key(remote: bytes, local: bytes, remote_port: int, local_port: int) -> bytes:
@@ -35,7 +38,7 @@ class FlowTable:
     __slots__ = ("_counter", "_ports", "_secret", "listeners", "table")
 
     def __init__(self, ports: tuple[int, int], secret: bytes) -> None:
-        self.table: dict[bytes, Tcb | TimeWait] = {}
+        self.table: dict[bytes, Flow] = {}
         self.listeners: dict[int, list[Listener]] = {}
         self._ports = ports
         self._secret = secret

@@ -3,6 +3,7 @@
 from ustack.errors import ConnectionRefused, HostUnreachable, UStackError
 from ustack.stack.flows import FlowTable, flow_key, split_key
 from ustack.stack.ip import MIN_MTU_IPV4, MIN_MTU_IPV6, PathMtus
+from ustack.stack.syn_request import SynRequest
 from ustack.tcp.handshake import resize_segments
 from ustack.tcp.seq import unwrap
 from ustack.tcp.state import SYN_SENT
@@ -29,6 +30,8 @@ def error_arrives(
     if quote.protocol != TCP or quote.seq is None:
         return "icmp-not-for-tcp", []
     found = flows.table.get(flow_key(quote.dst, quote.src, quote.dst_port, quote.src_port))
+    if type(found) is SynRequest:
+        return "icmp-half-open", []  # its timer decides (RFC 5927 §5.2); nobody is there to tell
     if type(found) is not Tcb:
         return "icmp-no-connection", []
     tcb = found

@@ -8,7 +8,7 @@ from hashlib import blake2s
 from ipaddress import ip_address, ip_interface
 from struct import Struct
 
-from ustack.config import StackConfig
+from ustack.config import StackConfig, TcpConfig
 from ustack.errors import UsageError
 from ustack.stack.probe import Probe
 from ustack.tcp.handshake import IPV4_TCP_HEADERS, IPV6_TCP_HEADERS
@@ -265,8 +265,14 @@ class Output:
         window: int,
         options: bytes,
         note: str,
+        *,
+        config: TcpConfig | None = None,
+        label: int = 0,
     ) -> None:
-        """Send a segment that belongs to no Tcb: RST, or the ACK of a TIME-WAIT."""
+        """Send a segment that belongs to no Tcb: RST, the ACK of a TIME-WAIT, or a SYN,ACK.
+
+        With the DSCP and TTL of `config`, by default the stack's; `label` is the IPv6 flow label.
+        """
         length = 20 + len(options)
         pseudo = pseudo_sum(src, dst, TCP, length)
         tail = bytearray(
@@ -282,7 +288,24 @@ class Output:
             )
         )
         _WORD.pack_into(tail, wire_tcp.CHECKSUM_OFFSET, checksum(tail))
-        self.packet(src, dst, TCP, bytes(tail), note, dscp=self._dscp)
+        if config is None:
+            self.packet(src, dst, TCP, bytes(tail), note, dscp=self._dscp)
+            return
+        if len(src) == 4:
+            head = ipv4.encode(
+                src,
+                dst,
+                TCP,
+                length,
+                ttl=config.ttl,
+                dscp=config.dscp,
+                dont_fragment=config.path_mtu_discovery,
+            )
+        else:
+            head = ipv6.encode(
+                src, dst, TCP, length, hop_limit=config.ttl, dscp=config.dscp, flow_label=label
+            )
+        self.send((virtio.PLAIN + head + tail,), note)
 
     def fragments(
         self,

@@ -1,4 +1,4 @@
-"""A port in LISTEN, its half-open children and the connections that wait to be accepted."""
+"""A port in LISTEN, how many handshakes it has begun, and who waits to be accepted."""
 
 from collections import deque
 
@@ -24,6 +24,7 @@ class Listener:
         "port",
         "queue",
         "user",
+        "young",
     )
 
     def __init__(
@@ -35,7 +36,8 @@ class Listener:
         self.backlog = max(backlog, 0)
         self.config = config
         self.queue: deque[Tcb] = deque()  # ESTABLISHED or later, to be accepted in this order
-        self.half_open = 0  # children in SYN-RECEIVED
+        self.half_open = 0  # handshakes under way (stack/syn_queue.py)
+        self.young = 0  # of them: those whose SYN,ACK was not sent again for want of an answer
         self.closed = False
         self.events = 0
         self.user: object = None
@@ -43,3 +45,7 @@ class Listener:
     def full(self) -> bool:
         """No further connection can wait for accept."""
         return len(self.queue) > self.backlog
+
+    def syn_queue_full(self) -> bool:
+        """No further handshake can begin, unless it needs no memory (Linux: backlog + 1)."""
+        return self.half_open > self.backlog

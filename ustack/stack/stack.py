@@ -14,7 +14,6 @@ from ustack.config import StackConfig, TcpConfig
 from ustack.errors import (
     AddressInUse,
     AddressNotAvailable,
-    ConnectionAborted,
     MalformedPacket,
     NetworkUnreachable,
     NoBufferSpace,
@@ -35,6 +34,8 @@ from ustack.stack.listener import Listener
 from ustack.stack.probe import Probe
 from ustack.stack.pure_acks import V4_SIZE, V6_SIZE, superseded
 from ustack.stack.reassembly import Datagram
+from ustack.stack.syn_queue import Judgement, SynQueue
+from ustack.stack.syn_request import SynRequest
 from ustack.stack.time_wait import TimeWait, Verdict
 from ustack.stack.time_waits import TimeWaits
 from ustack.stack.timer_wheel import TimerWheel
@@ -42,20 +43,19 @@ from ustack.tcp import user_calls
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.handshake import (
     NOP_NOP_TS,
-    agree_options,
     clamp_receive_mss,
     initial_sequence_number,
-    start_sending,
+    receive_syn,
     timestamp_offset,
     timestamps,
 )
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.receive_buffer import COPY_BELOW
 from ustack.tcp.segment import Segment
-from ustack.tcp.segment_arrives import predicted, queue_syn_text, segment_arrives
+from ustack.tcp.segment_arrives import predicted, segment_arrives
 from ustack.tcp.seq import unwrap
-from ustack.tcp.state import CLOSED, ESTABLISHED, SYN_RECEIVED, TIME_WAIT, set_state
-from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb, finish, retire
+from ustack.tcp.state import CLOSED, ESTABLISHED, TIME_WAIT
+from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb, retire
 from ustack.tcp.timeouts import deadline, timeout
 from ustack.tcp.transmit import transmit
 from ustack.tcp.user_calls import TcpInfo
@@ -67,7 +67,6 @@ from ustack.wire.tcp_options import decode_options
 from ustack.wire.virtio import CHECKSUM_KNOWN
 
 TCP = 6
-MIN_HALF_OPEN = 256  # handshakes a listener may have under way, whatever its backlog
 PURE_ACK_SIZES = (V4_SIZE, V6_SIZE)
 FLUSH_BUDGET = 32  # turns of connections in one flush; then input has its turn
 
@@ -123,10 +122,18 @@ class Stack:
         self._dirty: list[Tcb] = []
         self._eventful: dict[Tcb | Listener, None] = {}
         self.acks_held = False  # the last flush left ACKs for the next one
-        self._half_open = 0
         self._connections = 0
         self._challenge_limit = RateLimit(config.challenge_acks_per_second, randrange)
         self._reset_limit = RateLimit(config.resets_per_second)
+        self._syn_queue = SynQueue(
+            config,
+            table=self._table,
+            wheel=self._wheel,
+            output=self._output,
+            counters=self.counters,
+            limit=self._challenge_limit,
+            secret=self._secret,
+        )
         self._time_waits = TimeWaits(
             config,
             table=self._table,
@@ -231,7 +238,7 @@ class Stack:
         if type(found) is not Tcb:
             seg.seq, seg.ack = raw_seq, raw_ack
             self._options(seg, frame, at + 20, text, None)
-            self._arrives_in_time_wait(found, seg, now)  # type: ignore[arg-type]
+            self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
             return None
         rcv_nxt = found.rcv.nxt
         seg.seq = unwrap(raw_seq, rcv_nxt) if rcv_nxt else raw_seq
@@ -263,9 +270,6 @@ class Stack:
 
     def _arrives(self, tcb: Tcb, seg: Segment, now: int) -> None:  # hot
         """SEGMENT ARRIVES for a connection, and what the stack has to do about the outcome."""
-        if tcb.state is SYN_RECEIVED and self._cannot_accept(tcb, seg):
-            self.counters["listen-overflow"] += 1
-            return
         if tcb.state is CLOSED:  # ended by an earlier frame of this batch, not yet taken out
             if self._probe is not None:
                 self._probe.received(seg.frame, "", now)
@@ -294,30 +298,49 @@ class Stack:
             tcb.dirty = True
             self._dirty.append(tcb)
 
-    def _cannot_accept(self, tcb: Tcb, seg: Segment) -> bool:
-        """The ACK that would complete this handshake finds the accept queue full (Linux)."""
-        listener = tcb.listener
-        return type(listener) is Listener and listener.full() and seg.flags & (ACK | RST) == ACK
-
     def _child_moved(self, tcb: Tcb) -> None:
-        """If a child has left SYN-RECEIVED, it goes into the accept queue or out of the world."""
-        if tcb.state is SYN_RECEIVED:
+        """A child whose handshake is complete waits for accept from now on."""
+        if not tcb.events & CONNECTED:
             return
         listener = tcb.listener
         assert type(listener) is Listener
-        if tcb.events & CONNECTED:
-            tcb.events &= ~CONNECTED
-            self._leave_half_open(listener)
-            listener.queue.append(tcb)
-            listener.events |= ACCEPTABLE
-            self._eventful[listener] = None
-        elif tcb.closed and tcb not in listener.queue:
-            self._leave_half_open(listener)
-            tcb.listener = None
+        tcb.events &= ~CONNECTED
+        listener.queue.append(tcb)
+        listener.events |= ACCEPTABLE
+        self._eventful[listener] = None
 
-    def _leave_half_open(self, listener: Listener) -> None:
-        listener.half_open -= 1
-        self._half_open -= 1
+    def _arrives_without_tcb(self, holder: SynRequest | TimeWait, seg: Segment, now: int) -> None:
+        """SEGMENT ARRIVES in SYN-RECEIVED after a passive OPEN, and in TIME-WAIT."""
+        if type(holder) is TimeWait:
+            self._arrives_in_time_wait(holder, seg, now)
+            return
+        assert type(holder) is SynRequest
+        judgement = self._syn_queue.judge(holder, seg, now)
+        if judgement is Judgement.COMPLETE:
+            self._complete(holder, seg, now)
+            return
+        if self._probe is not None:
+            self._probe.received(seg.frame, "", now)
+        if judgement is Judgement.RESET:
+            self._send_reset(holder.flow, seg.ack, None, now)
+
+    def _complete(self, request: SynRequest, seg: Segment, now: int) -> None:
+        """`seg` has the ACK of our SYN: a Tcb takes the record's place, and takes `seg` up.
+
+        Linux: with the accept queue full, it is as if the ACK had been lost: the SYN,ACK is sent
+        again, the peer answers it, and by then there may be room.
+        """
+        listener = request.listener
+        if listener.full():
+            raise MalformedPacket("listen-overflow")
+        if self._connections >= self.config.max_connections:
+            raise MalformedPacket("connections-full")
+        opening = request.opening()
+        self._syn_queue.remove(request)
+        tcb = self._new_tcb(request.flow, listener.config, now, opening.iss)
+        receive_syn(tcb, opening, now)
+        tcb.listener = listener
+        self._arrives(tcb, seg, now)
 
     def _arrives_in_time_wait(self, record: TimeWait, seg: Segment, now: int) -> None:
         """RFC 9293 §3.10.7.4 for TIME-WAIT, and RFC 6191."""
@@ -378,8 +401,8 @@ class Stack:
             self._arrives(found, seg, now)
             return
         self._options(seg, frame, start + 20, text, None)
-        if type(found) is TimeWait:
-            self._arrives_in_time_wait(found, seg, now)
+        if found is not None:
+            self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
             return
         if header.src_port == 0 or header.dst_port == 0:
             raise MalformedPacket("tcp-port-zero")
@@ -397,32 +420,19 @@ class Stack:
             return
         if flags & FIN:
             raise MalformedPacket("syn-fin")  # Linux: drops it; no honest host sends it
-        if listener.full() or listener.half_open >= max(listener.backlog, MIN_HALF_OPEN):
+        if listener.full():
             raise MalformedPacket("listen-overflow")
-        if self._half_open >= self.config.max_half_open:
+        if listener.syn_queue_full():
+            raise MalformedPacket("syn-queue-full")
+        if self._syn_queue.count >= self.config.max_half_open:
             raise MalformedPacket("half-open-full")
         if self._connections >= self.config.max_connections:
             raise MalformedPacket("connections-full")
-        tcb = self._new_tcb(flow, listener.config, now, isn)
-        set_state(tcb, SYN_RECEIVED)
-        tcb.note = "LISTEN -> SYN_RECEIVED"
-        tcb.passive = True
-        tcb.listener = listener
-        listener.half_open += 1
-        self._half_open += 1
-        rcv = tcb.rcv
-        rcv.irs = seg.seq
-        rcv.nxt = rcv.adv = seg.seq + 1
-        tcb.snd.wnd = tcb.snd.max_wnd = seg.wnd
-        tcb.snd.wl1 = seg.seq
-        agree_options(tcb, seg, now)
-        start_sending(tcb)
-        queue_syn_text(tcb, seg)
-        tcb.syn_due = True
+        if isn is None:
+            isn = initial_sequence_number(flow, self._secret, now)
+        self._syn_queue.add(listener, flow, seg, isn, now)
         if self._probe is not None:
-            self._probe.received(seg.frame, tcb.note, now)
-        tcb.note = ""
-        self._mark(tcb)
+            self._probe.received(seg.frame, "LISTEN -> SYN_RECEIVED", now)
 
     def _refuse(self, flow: bytes, seg: Segment, listening: bool, now: int) -> None:
         """Answer a segment that belongs to no connection (RFC 9293 §3.10.7.1 and §3.5.2)."""
@@ -458,9 +468,9 @@ class Stack:
                     continue
                 if deadline(entry) <= now:
                     timeout(entry, now)
-                    if entry.listener is not None:
-                        self._child_moved(entry)
                 self._mark(entry)
+            elif type(entry) is SynRequest:
+                self._syn_queue.timeout(entry, now)
             elif type(entry) is TimeWait:
                 self._time_waits.end(entry)
             elif type(entry) is Datagram:
@@ -535,7 +545,7 @@ class Stack:
 
     def next_deadline(self) -> int | None:
         """When `handle_timeouts` and `flush` should run next (µs), None: when something happens."""
-        if self._dirty and not self._output.full:
+        if (self._dirty or self._output.queue) and not self._output.full:
             return 0
         return self._wheel.next_deadline()
 
@@ -619,12 +629,7 @@ class Stack:
             tcb = listener.queue.popleft()
             tcb.listener = None
             self.abort(tcb, now)
-        if listener.half_open:
-            for holder in list(self._table.values()):
-                if type(holder) is Tcb and holder.listener is listener:
-                    finish(holder, ConnectionAborted())
-                    self._child_moved(holder)
-                    self._mark(holder)
+        self._syn_queue.forget(listener)
 
     def connect(
         self,
@@ -763,6 +768,10 @@ class Stack:
     def connections(self) -> list[Tcb]:
         """The connections that are not over and not in TIME-WAIT."""
         return [holder for holder in self._table.values() if type(holder) is Tcb]
+
+    def half_open(self) -> list[SynRequest]:
+        """The handshakes that listeners have begun."""
+        return self._syn_queue.requests()
 
     def time_waits(self) -> list[TimeWait]:
         """The records of connections in TIME-WAIT."""

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from ustack.config import StackConfig
-from ustack.stack.flows import split_key
+from ustack.stack.flows import Flow, split_key
 from ustack.stack.ip import Output
 from ustack.stack.time_wait import TimeWait, TimeWaitQueue
 from ustack.stack.timer_wheel import TimerWheel
@@ -21,7 +21,7 @@ class TimeWaits:
         self,
         config: StackConfig,
         *,
-        table: dict[bytes, Tcb | TimeWait],
+        table: dict[bytes, Flow],
         wheel: TimerWheel,
         output: Output,
         counters: Counter[str],

@@ -2,13 +2,14 @@
 
 from hashlib import blake2s
 from struct import Struct
+from typing import NamedTuple
 
 from ustack.config import TcpConfig
 from ustack.tcp.congestion import REGISTRY
-from ustack.tcp.segment import Segment
 from ustack.tcp.seq import MASK32
-from ustack.tcp.tcb import Tcb
-from ustack.wire.tcp_options import encode_options
+from ustack.tcp.state import SYN_RECEIVED, set_state
+from ustack.tcp.tcb import NEVER, Tcb
+from ustack.wire.tcp_options import Options, encode_options
 
 DEFAULT_MSS_IPV4 = 536  # bytes; RFC 9293 §3.7.1, MUST-15
 DEFAULT_MSS_IPV6 = 1220
@@ -18,6 +19,7 @@ NOP_NOP_TS = 0x0101080A  # its layout (RFC 7323 appendix A)
 MAX_WSCALE = 14  # RFC 7323 §2.3
 MAX_OPTIONS = 40  # bytes, RFC 9293 §3.1
 MAX_IP_PACKET = 65535  # bytes
+MAX_UNSCALED_WINDOW = 0xFFFF  # RFC 7323 §2.2: the window of a SYN is never scaled
 IPV4_TCP_HEADERS = 40  # bytes
 IPV6_TCP_HEADERS = 60
 ISN_TICK_US = 4  # RFC 9293 §3.4.1: the clock of initial sequence numbers
@@ -79,10 +81,9 @@ def syn_options(tcb: Tcb, now: int) -> bytes:
     )
 
 
-def agree_options(tcb: Tcb, seg: Segment, now: int) -> None:
+def agree_options(tcb: Tcb, options: Options | None, now: int) -> None:
     """Digest the options of the peer's SYN or SYN,ACK: each holds only if both offered it."""
     config = tcb.config
-    options = seg.options
     snd, rcv = tcb.snd, tcb.rcv
     tcb.options_agreed = True
     snd.adv_mss = DEFAULT_MSS_IPV6 if tcb.fixed_headers > IPV4_TCP_HEADERS else DEFAULT_MSS_IPV4
@@ -99,6 +100,41 @@ def agree_options(tcb: Tcb, seg: Segment, now: int) -> None:
         tcb.ts_on = True
         tcb.ts_recent = options.tsval
         tcb.ts_recent_at = now
+
+
+class Opening(NamedTuple):
+    """What the SYNs of a passive OPEN have said, when the ACK that completes it arrives."""
+
+    irs: int
+    iss: int
+    wnd: int  # SEG.WND of the peer's SYN
+    options: Options  # of the peer's SYN
+    text: bytes  # that came on it
+    resent: int  # SYN,ACKs beyond the first
+    sent_at: int | None  # µs, when the last SYN,ACK left; None: nobody remembers
+
+
+def receive_syn(tcb: Tcb, opening: Opening, now: int) -> None:
+    """`tcb` is in SYN-RECEIVED, as if it had taken the SYN and sent the SYN,ACK itself."""
+    set_state(tcb, SYN_RECEIVED)
+    tcb.note = ""  # the SYN's trace has told of it
+    tcb.passive = True
+    snd, rcv = tcb.snd, tcb.rcv
+    rcv.irs = opening.irs
+    rcv.nxt = tcb.last_ack_sent = opening.irs + 1
+    rcv.adv = rcv.nxt + min(tcb.receive_buffer.limit, MAX_UNSCALED_WINDOW)
+    snd.wnd = snd.max_wnd = opening.wnd
+    snd.wl1 = opening.irs
+    snd.nxt = snd.max = opening.iss + 1
+    agree_options(tcb, opening.options, now)
+    start_sending(tcb)
+    if opening.text:
+        tcb.receive_buffer.insert(rcv.nxt, opening.text)
+    tcb.retransmits = opening.resent
+    tcb.counters.segments_out = 1 + opening.resent
+    if opening.sent_at is not None:  # the first round trip can be measured
+        tcb.last_data_sent_at = opening.sent_at
+        tcb.timers.rto = NEVER - 1
 
 
 def start_sending(tcb: Tcb) -> None:

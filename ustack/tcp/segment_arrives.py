@@ -5,7 +5,7 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 
 from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp import tail_loss
-from ustack.tcp.handshake import agree_options, start_sending, timestamp
+from ustack.tcp.handshake import MAX_UNSCALED_WINDOW, agree_options, start_sending, timestamp
 from ustack.tcp.recovery import LOSS, OPEN
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.seq import MASK32, older32
@@ -39,7 +39,6 @@ from ustack.tcp.tcb import (
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, RST, SYN, URG
 
-MAX_UNSCALED_WINDOW = 0xFFFF  # RFC 7323 §2.2: the window of a SYN is never scaled
 PAWS_IDLE_US = 24 * 24 * 3600 * 1_000_000  # RFC 7323 §5.5: TS.Recent is stale after 24 days
 
 
@@ -292,7 +291,7 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
     rcv.nxt = seg.seq + 1
     rcv.adv = rcv.nxt + min(tcb.receive_buffer.limit, MAX_UNSCALED_WINDOW)  # as our SYN said
     tcb.last_ack_sent = rcv.nxt
-    agree_options(tcb, seg, now)
+    agree_options(tcb, seg.options, now)
     start_sending(tcb)
     if flags & ACK:
         set_state(tcb, ESTABLISHED)
@@ -306,14 +305,14 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
         snd.wnd = snd.max_wnd = seg.wnd
         snd.wl1, snd.wl2 = seg.seq, snd.una
     if not flags & ACK:
-        queue_syn_text(tcb, seg)
+        _queue_syn_text(tcb, seg)
     elif seg.payload or flags & FIN:
         seg.seq += 1
         return _receive_text(tcb, seg, now)
     return None
 
 
-def queue_syn_text(tcb: Tcb, seg: Segment) -> None:
+def _queue_syn_text(tcb: Tcb, seg: Segment) -> None:
     """Keep text that came on the SYN until the handshake is complete (RFC 9293 §3.10.7.2).
 
     Linux: it is not acknowledged with the SYN; the peer resends it if it must.

@@ -77,6 +77,10 @@ SENDING = frozenset({ESTABLISHED, CLOSE_WAIT})
 RECEIVING = frozenset({ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2})
 
 
+# Each edge as a trace shows it; put together once, for `State.name` is slow
+_STEPS = {(old, new): f"{old.name} -> {new.name}" for old, new in TRANSITIONS}
+
+
 class HasState(Protocol):
     """What set_state needs of a Tcb."""
 
@@ -86,7 +90,7 @@ class HasState(Protocol):
 
 def set_state(tcb: HasState, new: State) -> None:
     """Move `tcb` along an edge of Figure 5 and leave a note of it for the next packet traced."""
-    assert (tcb.state, new) in TRANSITIONS, f"{tcb.state.name} -> {new.name}"
-    step = f"{tcb.state.name} -> {new.name}"
+    step = _STEPS.get((tcb.state, new))
+    assert step is not None, f"{tcb.state.name} -> {new.name}"
     tcb.note = f"{tcb.note}, {step}" if tcb.note else step
     tcb.state = new

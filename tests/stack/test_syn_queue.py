@@ -1,0 +1,266 @@
+"""Half-open connections: compact records, their SYN,ACKs, caps, and what arrives for them."""
+
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+
+from tests.stack.host import (
+    MS,
+    OURS,
+    SECOND,
+    THEIRS,
+    Host,
+    Peer,
+    both_versions,
+    ip_frame,
+    tcp_segment,
+)
+from ustack.config import TcpConfig
+from ustack.runtime.snapshot import take_snapshot
+from ustack.tcp.tcb import Endpoint
+from ustack.wire import ipv4, tcp
+from ustack.wire.tcp_options import encode_options
+
+REQUESTS = 2000
+OPTIONS = encode_options(mss=1460, wscale=7, sack_permitted=True, tsval=1 << 31)
+
+
+def syn(host: Host, port: int, payload: bytes = b"") -> None:
+    theirs, ours = THEIRS[host.version], OURS[host.version]
+    segment = tcp_segment(theirs, ours, port, 80, 1 << 31, 0, tcp.SYN, payload, options=OPTIONS)
+    host.stack.input(ip_frame(theirs, ours, ipv4.TCP, segment), host.now)
+
+
+@both_versions
+def test_a_half_open_connection_takes_at_most_600_bytes(version: int) -> None:
+    host = Host(version)
+    host.listen(backlog=2 * REQUESTS)
+    for port in range(1000, 1100):  # tables have their first size, caches are warm
+        syn(host, port)
+    host.turn()
+    host.drain()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for port in range(2000, 2000 + REQUESTS):
+        syn(host, port)
+        host.turn()
+        host.drain()
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert len(host.stack.half_open()) == REQUESTS + 100
+    assert host.stack.connections() == []
+    assert used / REQUESTS <= 600
+
+
+@both_versions
+def test_an_unanswered_syn_ack_is_sent_again_at_doubling_intervals_and_then_forgotten(
+    version: int,
+) -> None:
+    # RFC 6298 §5.5; Linux tcp_synack_retries
+    host = Host(version, TcpConfig(syn_ack_retransmissions=3))
+    listener = host.listen()
+    peer = Peer(host)
+    peer.put("S", 0)
+    host.turn()
+    host.advance(60 * SECOND)
+    replies = peer.replies()
+    assert [str(reply) for reply in replies] == ["S. 0:1(0) ack 1"] * 4
+    gaps = [b.at - a.at for a, b in pairwise(replies)]
+    assert [round(gap / SECOND, 2) for gap in gaps] == [1, 2, 4]
+    assert host.stack.half_open() == []
+    assert (listener.half_open, listener.young) == (0, 0)
+    assert host.drops()["half-open-timed-out"] == 1
+    assert host.stack.pending_timers() == 0
+    assert host.notes.count("SYN retransmission") == 3
+
+
+def test_an_interval_is_capped_by_the_longest_rto() -> None:
+    host = Host(tcp=TcpConfig(max_rto_us=2 * SECOND, syn_ack_retransmissions=4))
+    host.listen()
+    peer = Peer(host)
+    peer.put("S", 0)
+    host.turn()
+    host.advance(20 * SECOND)
+    gaps = [b.at - a.at for a, b in pairwise(peer.replies())]
+    assert [round(gap / SECOND, 2) for gap in gaps] == [1, 2, 2, 2]
+
+
+def test_syns_again_are_answered_now_and_then_only() -> None:
+    # Linux tcp_invalid_ratelimit; RFC 4987: no amplification
+    host = Host()
+    host.listen()
+    peer = Peer(host)
+    assert peer.send("S", 0) == ["S. 0:1(0) ack 1"]
+    answers = 0
+    for _ in range(9):
+        host.advance(100 * MS)
+        answers += len(peer.send("S", 0))
+    assert answers == 2
+    assert host.drops()["half-open-rate-limited"] == 7
+
+
+def test_a_syn_again_starts_the_timer_anew() -> None:
+    host = Host()
+    host.listen()
+    peer = Peer(host)
+    peer.send("S", 0)
+    host.advance(900 * MS)
+    assert peer.send("S", 0) == ["S. 0:1(0) ack 1"]
+    host.advance(900 * MS)
+    assert peer.heard() == []
+    host.advance(200 * MS)
+    assert peer.heard() == ["S. 0:1(0) ack 1"]
+
+
+def test_no_round_trip_is_measured_on_a_syn_ack_that_was_resent() -> None:
+    # RFC 6298 §3 (Karn)
+    host = Host()
+    host.listen()
+    peer = Peer(host)
+    peer.send("S", 0)
+    host.advance(300 * MS)
+    peer.send("S", 0)
+    host.advance(10 * MS)
+    peer.send(".", 1, 1)
+    assert host.stack.status(host.accept(), host.now).rtt == 0
+
+
+def test_the_handshake_is_the_first_round_trip() -> None:
+    host = Host()
+    host.listen()
+    peer = Peer(host)
+    peer.send("S", 0)
+    host.advance(300 * MS)
+    peer.send(".", 1, 1)
+    assert host.stack.status(host.accept(), host.now).rtt == 300 * MS
+
+
+@both_versions
+def test_a_lost_syn_ack_makes_the_window_begin_as_it_would(version: int) -> None:
+    # RFC 6928 §2: after more than one loss, one segment
+    for resent, segments in ((1, 10), (2, 1)):
+        host = Host(version)
+        host.listen()
+        peer = Peer(host)
+        peer.send("S", 0)
+        host.advance((2**resent - 1) * SECOND + 100 * MS)
+        assert peer.heard() == ["S. 0:1(0) ack 1"] * resent
+        peer.send(".", 1, 1)
+        tcb = host.accept()
+        assert host.stack.status(tcb, host.now).snd_cwnd == segments * tcb.snd.mss
+
+
+def test_old_handshakes_leave_room_for_new_ones() -> None:
+    # RFC 4987 §3.4. Linux: as long as they fill more than half of the queue
+    host = Host()
+    listener = host.listen(backlog=10)
+    for port in range(40000, 40010):
+        syn(host, port)
+    host.advance(8 * SECOND)  # after 2 instead of 5 resends: 1 + 2 + 4 s
+    assert listener.half_open == 5
+    host.advance(50 * SECOND)
+    assert listener.half_open == 5
+
+
+def test_a_syn_queue_that_is_full_takes_no_more() -> None:
+    # Linux: one more than the backlog
+    host = Host()
+    listener = host.listen(backlog=3)
+    answered = [bool(Peer(host, 40000 + i).send("S", 0)) for i in range(6)]
+    assert answered == [True] * 4 + [False] * 2
+    assert listener.half_open == 4
+    assert host.drops()["syn-queue-full"] == 2
+
+
+def test_text_on_syns_is_bounded() -> None:
+    host = Host(max_syn_text=2500)
+    host.listen()
+    for port in range(40000, 40004):
+        syn(host, port, b"x" * 1000)
+    assert sorted(len(request.text) for request in host.stack.half_open()) == [0, 0, 1000, 1000]
+    assert host.drops()["syn-text-dropped"] == 2
+    host.advance(100 * SECOND)
+    syn(host, 40009, b"x" * 1000)  # room again
+    assert [len(request.text) for request in host.stack.half_open()] == [1000]
+
+
+def test_a_handshake_that_cannot_become_a_connection_waits() -> None:
+    host = Host(max_connections=1)
+    host.listen()
+    first, second = Peer(host, 40000), Peer(host, 40001)
+    for peer in (first, second):
+        peer.send("S", 0)
+    first.send(".", 1, 1)
+    second.send(".", 1, 1)
+    assert host.drops()["connections-full"] == 1
+    host.abort(host.accept())
+    second.send(".", 1, 1)
+    assert host.accept().remote.port == 40001
+
+
+@both_versions
+def test_every_answer_has_the_dscp_and_ttl_of_the_listener(version: int) -> None:
+    host = Host(version)
+    host.listen(config=TcpConfig(ttl=9, dscp=46))
+    peer = Peer(host)
+    peer.put("S", 0)
+    peer.put(".", 70_000, 1, b"beyond the window")
+    host.turn()
+    seen = [(reply.flags, reply.packet.hop_limit, reply.packet.dscp) for reply in peer.replies()]
+    assert seen == [("S.", 9, 46), (".", 9, 46)]
+
+
+def test_the_flow_label_of_the_handshake_is_that_of_the_connection() -> None:
+    # RFC 6437 §3
+    host = Host(6)
+    host.listen()
+    peer = Peer(host)
+    peer.put("S", 0)
+    host.turn()
+    first = peer.reply().packet.frame
+    peer.put("P.", 1, 1, b"x")
+    host.turn()
+    second = peer.reply().packet.frame
+    assert first[10:14] == second[10:14] and first[11:14] != b"\0\0\0"
+
+
+@pytest.mark.parametrize("flags", ["S", "S.", "R"])
+def test_in_the_window_but_not_at_its_edge_means_a_challenge(flags: str) -> None:
+    # RFC 5961 §3.2, §4.2
+    host = Host()
+    host.listen()
+    peer = Peer(host)
+    peer.send("S", 0)
+    assert peer.send(flags, 100, 1) == [". 1:1(0) ack 1"]
+    assert peer.send(flags, 100, 1) == []
+    assert len(host.stack.half_open()) == 1
+    peer.send(".", 1, 1)
+    host.accept()
+
+
+def test_a_segment_from_before_the_syn_is_answered_by_paws() -> None:
+    # RFC 7323 §5.3 R1
+    host = Host()
+    host.listen()
+    peer = Peer(host)
+    peer.tsval = 1000
+    peer.send("S", 0, options=encode_options(mss=1000, tsval=1000))
+    peer.tsval = 999
+    assert peer.send(".", 1, 1, b"x") == [". 1:1(0) ack 1"]
+    assert len(host.stack.half_open()) == 1
+    peer.tsval = 1001
+    peer.send(".", 1, 1)
+    host.accept()
+
+
+def test_a_snapshot_shows_who_knocks() -> None:
+    host = Host()
+    host.listen()
+    Peer(host, 40000).send("S", 0)
+    host.advance(SECOND + SECOND // 2)
+    (row,) = (each for each in take_snapshot(host.stack, host.now)["sockets"][1:])
+    assert (row["state"], row["remote"]) == ("SYN_RECEIVED", (THEIRS[4], 40000))
+    assert Endpoint(*row["local"]) == (OURS[4], 80)
+    name, left, expired = row["timer"] or ("", 0, 0)
+    assert (name, expired) == ("rto", 1) and SECOND < left < 2 * SECOND

@@ -1,0 +1,258 @@
+"""Handshakes that listeners have begun, each in a compact record: no Tcb before the ACK.
+
+Owns the records, their caps, their SYN,ACKs and their timer, and judges what arrives for them
+(SYN-RECEIVED after a passive OPEN: RFC 9293 §3.10.7.4, RFC 5961). The stack makes the Tcb once
+the judgement is that the handshake is complete.
+"""
+
+from collections import Counter
+from enum import Enum, auto
+
+from ustack.config import StackConfig, TcpConfig
+from ustack.stack.flows import Flow, split_key
+from ustack.stack.ip import Output, fixed_headers, flow_label
+from ustack.stack.listener import Listener
+from ustack.stack.syn_request import NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
+from ustack.stack.timer_wheel import TimerWheel
+from ustack.tcp.handshake import (
+    MAX_UNSCALED_WINDOW,
+    clamp_receive_mss,
+    timestamp_offset,
+    wanted_wscale,
+)
+from ustack.tcp.rate_limit import RateLimit
+from ustack.tcp.segment import Segment
+from ustack.tcp.seq import MASK32, older32, unwrap
+from ustack.wire.tcp import ACK, RST, SYN
+from ustack.wire.tcp_options import encode_options
+
+MIN_PRUNED_BACKLOG = 8  # Linux: below twice so many, old handshakes are not given up early
+MIN_TIMEOUTS = 2  # Linux: what pruning leaves of syn_ack_retransmissions
+
+
+class Judgement(Enum):
+    """What a segment means to a handshake under way."""
+
+    DONE = auto()  # dealt with
+    RESET = auto()  # answer with RST at SEG.ACK
+    COMPLETE = auto()  # the ACK we wait for
+
+
+class SynQueue:
+    """All half-open connections of a stack that listeners have begun."""
+
+    def __init__(
+        self,
+        config: StackConfig,
+        *,
+        table: dict[bytes, Flow],
+        wheel: TimerWheel,
+        output: Output,
+        counters: Counter[str],
+        limit: RateLimit,
+        secret: bytes,
+    ) -> None:
+        """`limit`: of challenge ACKs over the whole stack (RFC 5961 §7)."""
+        self._config = config
+        self._table = table
+        self._wheel = wheel
+        self._output = output
+        self._counters = counters
+        self._limit = limit
+        self._secret = secret
+        self._text = 0  # bytes that came on SYNs
+        self.count = 0
+
+    def add(self, listener: Listener, flow: bytes, seg: Segment, iss: int, now: int) -> None:
+        """A record takes `flow`, and a SYN,ACK leaves. The caller has checked the caps."""
+        remote, local, _, _ = split_key(flow)
+        offset = timestamp_offset(remote + local, self._secret) if listener.config.timestamps else 0
+        request = SynRequest(flow, listener, seg, iss, offset, now)
+        if seg.payload:
+            self._keep_text(request, bytes(seg.payload[:MAX_UNSCALED_WINDOW]))
+        self._table[flow] = request
+        self.count += 1
+        listener.half_open += 1
+        listener.young += 1
+        self._send(request, now)
+
+    def _keep_text(self, request: SynRequest, text: bytes) -> None:
+        """Text on a SYN may be queued (RFC 9293 §3.10.7.2); it is not acknowledged, so where there
+        is no room the peer sends it again."""
+        if self._text + len(text) > self._config.max_syn_text:
+            self._counters["syn-text-dropped"] += 1
+            return
+        request.text = text[: request.listener.config.receive_buffer]
+        self._text += len(request.text)
+
+    def remove(self, request: SynRequest) -> None:
+        """`request` is over, one way or another."""
+        self._wheel.cancel(request)
+        if self._table.get(request.flow) is request:
+            del self._table[request.flow]
+        self.count -= 1
+        self._text -= len(request.text)
+        request.listener.half_open -= 1
+        if not request.timeouts:
+            request.listener.young -= 1
+
+    def forget(self, listener: Listener) -> None:
+        """`listener` is closed: nobody answers for its handshakes any more."""
+        if listener.half_open:
+            for holder in list(self._table.values()):
+                if type(holder) is SynRequest and holder.listener is listener:
+                    self.remove(holder)
+
+    def requests(self) -> list[SynRequest]:
+        """All of them."""
+        return [holder for holder in self._table.values() if type(holder) is SynRequest]
+
+    # Segments
+
+    def judge(self, request: SynRequest, seg: Segment, now: int) -> Judgement:
+        """Decide on `seg` (RFC 9293 §3.10.7.4); SEG.SEQ and SEG.ACK become positions near ours.
+
+        1. The peer's own SYN again means that our SYN,ACK was lost: it is sent again.
+        2. PAWS and the window, as in every other state; outside: an ACK.
+        3. A RST at RCV.NXT ends it; elsewhere in the window, and any SYN: a challenge ACK.
+        4. An ACK of anything but our SYN: a RST, and the handshake goes on.
+        """
+        said = request.numbers()
+        config = request.listener.config
+        nxt = said.irs + 1
+        edge = nxt + min(config.receive_buffer, MAX_UNSCALED_WINDOW)
+        seg.seq = seq = unwrap(seg.seq, nxt)
+        seg.ack = unwrap(seg.ack, said.iss)
+        flags, length = seg.flags, seg.len
+        if flags & (SYN | RST | ACK) == SYN and seq == said.irs:
+            if self._may_answer(request, now):
+                self._send(request, now)
+            return Judgement.DONE
+        if _older(said, seg, config) or not (
+            nxt < seq + length and seq < edge if length else nxt <= seq <= edge
+        ):
+            if not flags & RST and ((length and not flags & SYN) or self._challenges(request, now)):
+                self._acknowledge(request, said, now)
+            return Judgement.DONE
+        if flags & RST and seq == nxt:
+            self._counters["half-open-reset"] += 1
+            self.remove(request)
+        elif flags & (RST | SYN):
+            if (flags & SYN or seq < edge) and self._challenges(request, now):
+                self._acknowledge(request, said, now)
+        elif flags & ACK:
+            return Judgement.COMPLETE if seg.ack == said.iss + 1 else Judgement.RESET
+        return Judgement.DONE
+
+    def _may_answer(self, request: SynRequest, now: int) -> bool:
+        """Not more often than a challenge ACK (Linux tcp_invalid_ratelimit)."""
+        if now - request.answered_at < request.listener.config.challenge_ack_interval_us:
+            self._counters["half-open-rate-limited"] += 1
+            return False
+        request.answered_at = now
+        return True
+
+    def _challenges(self, request: SynRequest, now: int) -> bool:
+        return self._may_answer(request, now) and self._limit.allow(now)
+
+    # Time
+
+    def timeout(self, request: SynRequest, now: int) -> None:
+        """Our SYN,ACK was not answered in time (RFC 6298 §5.5 to 5.7, MUST-22)."""
+        listener = request.listener
+        if request.timeouts >= self._most_timeouts(listener):
+            self._counters["half-open-timed-out"] += 1
+            self.remove(request)
+            return
+        if not request.timeouts:
+            listener.young -= 1
+        request.timeouts += 1
+        self._send(request, now)
+
+    @staticmethod
+    def _most_timeouts(listener: Listener) -> int:
+        """How often a SYN,ACK is sent again. Linux: less often while the queue is half full of
+        old handshakes, so that they leave room for new ones (RFC 4987 §3.4)."""
+        most, old_share = listener.config.syn_ack_retransmissions, listener.young << 1
+        if listener.half_open << 1 > max(MIN_PRUNED_BACKLOG, listener.backlog):
+            while most > MIN_TIMEOUTS and listener.half_open >= old_share:
+                most -= 1
+                old_share <<= 1
+        return most
+
+    # Output
+
+    def _send(self, request: SynRequest, now: int) -> None:
+        """SYN,ACK, and its timer. Its window is never scaled (RFC 7323 §2.2)."""
+        said = request.numbers()
+        config = request.listener.config
+        note = "SYN retransmission" if request.timeouts else ""
+        window = min(config.receive_buffer, MAX_UNSCALED_WINDOW)
+        self._segment(
+            request, said, said.iss, SYN | ACK, window, self._options(said, request, now), note
+        )
+        request.sent += 1
+        request.sent_at = now
+        wait = min(config.initial_rto_us << request.timeouts, config.max_rto_us)
+        self._wheel.insert(request, now + wait, now)
+
+    def _options(self, said: Numbers, request: SynRequest, now: int) -> bytes:
+        """Those of the SYN,ACK: what the peer offered, where we want it too."""
+        config = request.listener.config
+        timestamps = said.flags & TIMESTAMPS and config.timestamps
+        wscale = said.wscale != NO_WSCALE and config.window_scaling
+        headers = fixed_headers(split_key(request.flow)[0])
+        return encode_options(
+            mss=clamp_receive_mss(config, self._config.mtu, headers),
+            wscale=wanted_wscale(config.receive_buffer) if wscale else None,
+            sack_permitted=bool(said.flags & SACK) and config.sack,
+            tsval=(now // 1000 + said.ts_offset) & MASK32 if timestamps else None,
+            tsecr=said.tsval,
+        )
+
+    def _acknowledge(self, request: SynRequest, said: Numbers, now: int) -> None:
+        """Answer what is not acceptable; the right edge stays where the SYN,ACK has put it."""
+        config = request.listener.config
+        window = min(config.receive_buffer, MAX_UNSCALED_WINDOW)
+        if said.wscale != NO_WSCALE and config.window_scaling:
+            window >>= wanted_wscale(config.receive_buffer)
+        options = b""
+        if said.flags & TIMESTAMPS and config.timestamps:
+            tsval = (now // 1000 + said.ts_offset) & MASK32
+            options = encode_options(tsval=tsval, tsecr=said.tsval)
+        self._segment(request, said, said.iss + 1, ACK, window, options, "challenge ACK")
+
+    def _segment(
+        self,
+        request: SynRequest,
+        said: Numbers,
+        seq: int,
+        flags: int,
+        window: int,
+        options: bytes,
+        note: str,
+    ) -> None:
+        remote, local, remote_port, local_port = split_key(request.flow)
+        self._output.segment(
+            local,
+            remote,
+            local_port,
+            remote_port,
+            seq,
+            said.irs + 1,
+            flags,
+            window,
+            options,
+            note,
+            config=request.listener.config,
+            label=flow_label(request.flow, self._secret) if len(remote) == 16 else 0,
+        )
+
+
+def _older(said: Numbers, seg: Segment, config: TcpConfig) -> bool:
+    """PAWS (RFC 7323 §5.3 R1); it spares RSTs."""
+    if not (said.flags & TIMESTAMPS and config.timestamps) or seg.flags & RST:
+        return False
+    if seg.tsval is None:
+        return config.require_timestamps
+    return older32(seg.tsval, said.tsval)

@@ -1,0 +1,100 @@
+"""SynRequest: what is remembered of a handshake between the peer's SYN and its ACK.
+
+Its numbers are packed in one `bytes`, so that a flood of SYNs costs little (RFC 4987 §3.2).
+"""
+
+from struct import Struct
+from typing import NamedTuple
+
+from ustack.stack.listener import Listener
+from ustack.tcp.handshake import Opening
+from ustack.tcp.segment import Segment
+from ustack.tcp.tcb import NEVER
+from ustack.wire.tcp import CWR, ECE
+from ustack.wire.tcp_options import Options
+
+# SEG.SEQ of the SYN, our ISN, TSval, timestamp offset, window, MSS (0: not offered),
+# window scale (NO_WSCALE: not offered), flags
+_PACKED = Struct("!IIIIHHBB")
+NO_WSCALE = 0xFF
+SACK, TIMESTAMPS, ECN_SETUP = 1, 2, 4
+
+
+class Numbers(NamedTuple):
+    """What the SYN said, and our ISN."""
+
+    irs: int
+    iss: int
+    tsval: int
+    ts_offset: int
+    wnd: int
+    mss: int
+    wscale: int
+    flags: int
+
+
+class SynRequest:
+    """One handshake of a listener: SYN-RECEIVED without a Tcb.
+
+    `text` is what came on the SYN. `sent_at` is when the last SYN,ACK left, `answered_at` when a
+    segment was last answered that deserves an answer only now and then (RFC 5961 §7).
+    """
+
+    __slots__ = (
+        "_packed",
+        "answered_at",
+        "due_at",
+        "flow",
+        "listener",
+        "sent",
+        "sent_at",
+        "slot",
+        "text",
+        "timeouts",
+    )
+
+    def __init__(
+        self, flow: bytes, listener: Listener, seg: Segment, iss: int, ts_offset: int, now: int
+    ) -> None:
+        self.flow = flow
+        self.listener = listener
+        options = seg.options or Options()
+        flags = SACK if options.sack_permitted else 0
+        if options.tsval is not None:
+            flags |= TIMESTAMPS
+        if seg.flags & (ECE | CWR) == ECE | CWR:
+            flags |= ECN_SETUP
+        self._packed = _PACKED.pack(
+            seg.seq,
+            iss,
+            options.tsval or 0,
+            ts_offset,
+            seg.wnd,
+            options.mss or 0,
+            NO_WSCALE if options.wscale is None else options.wscale,
+            flags,
+        )
+        self.text = b""
+        self.sent = 0  # SYN,ACKs
+        self.timeouts = 0
+        self.sent_at = now
+        self.answered_at = -NEVER
+        self.due_at = NEVER
+        self.slot: object = None
+
+    def numbers(self) -> Numbers:
+        """What the SYN said, and our ISN."""
+        return Numbers._make(_PACKED.unpack(self._packed))
+
+    def opening(self) -> Opening:
+        """What a Tcb starts from once the handshake is complete."""
+        said = self.numbers()
+        options = Options()
+        options.mss = said.mss or None
+        options.wscale = None if said.wscale == NO_WSCALE else said.wscale
+        options.sack_permitted = bool(said.flags & SACK)
+        if said.flags & TIMESTAMPS:
+            options.tsval = said.tsval
+        return Opening(
+            said.irs, said.iss, said.wnd, options, self.text, self.sent - 1, self.sent_at
+        )
