@@ -27,8 +27,10 @@ from ustack.errors import (
     UStackError,
 )
 from ustack.runtime.network import Network
+from ustack.runtime.trace import TraceFile
 from ustack.stack.probe import Probe
 from ustack.stack.stack import Stack
+from ustack.stack.trace import EventTracer, Tracer
 from ustack.tcp.state import State
 from ustack.tcp.tcb import Endpoint
 from ustack.tcp.user_calls import TcpInfo
@@ -44,6 +46,7 @@ __all__ = [
     "ConnectionTimedOut",
     "Device",
     "Endpoint",
+    "EventTracer",
     "HostUnreachable",
     "ImpairConfig",
     "ImpairDevice",
@@ -61,6 +64,8 @@ __all__ = [
     "State",
     "TcpConfig",
     "TcpInfo",
+    "TraceFile",
+    "Tracer",
     "UStackError",
     "UsageError",
     "parse_impair",

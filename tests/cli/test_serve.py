@@ -60,11 +60,12 @@ def test_options_that_make_no_sense_are_wrong_usage(
     assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--capture", "--trace"])
 def test_a_capture_that_cannot_be_written_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "missing" / "file.pcapng"
-    assert run(["serve", "--capture", str(path)]) == 1
+    assert run(["serve", option, str(path)]) == 1
     assert capsys.readouterr().err == f"ustack serve: {path}: No such file or directory\n"
 
 

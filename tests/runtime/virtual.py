@@ -20,6 +20,7 @@ from ustack.device.base import Device
 from ustack.device.link import Link, LinkConfig
 from ustack.runtime.network import DEFAULT_CONFIG, Network
 from ustack.stack.probe import Probe
+from ustack.stack.trace import Tracer
 
 NEAR = "10.0.0.1"
 FAR = "10.0.0.2"
@@ -119,6 +120,7 @@ def network(
     *,
     config: StackConfig = DEFAULT_CONFIG,
     probe: Probe | None = None,
+    tracer: Tracer | None = None,
     seed: int = 7,
 ) -> Network:
     """A network in the virtual time of the running loop."""
@@ -127,6 +129,7 @@ def network(
         addresses,
         config=config,
         probe=probe,
+        tracer=tracer,
         secret=bytes(16),
         randrange=random.Random(seed).randrange,
         clock=running_loop().clock,

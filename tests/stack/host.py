@@ -16,6 +16,7 @@ import pytest
 from ustack.config import StackConfig, TcpConfig
 from ustack.stack.listener import Listener
 from ustack.stack.stack import Stack
+from ustack.stack.trace import Tracer
 from ustack.tcp.tcb import Tcb
 from ustack.wire import Buffer, gso, icmp, ipv4, ipv6, tcp, virtio
 from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
@@ -177,6 +178,7 @@ class Host:
         tcp: TcpConfig | None = None,
         *,
         now: int | None = None,
+        tracer: Tracer | None = None,
         **stack_config: object,
     ) -> None:
         self.version = version
@@ -185,7 +187,9 @@ class Host:
         config = StackConfig(addresses=addresses, tcp=tcp or TcpConfig())
         config = replace(config, **stack_config)  # type: ignore[arg-type]
         self.notes: list[str] = []  # of frames received and sent, the empty ones left out
-        self.stack = Stack(config, secret=SECRET, randrange=Random(1).randrange, probe=self)
+        self.stack = Stack(
+            config, secret=SECRET, randrange=Random(1).randrange, probe=self, tracer=tracer
+        )
         self.frames: list[Sent] = []
         self.super_segments: list[bytes] = []  # frames as the device got them, if they were cut
         self.events: list[tuple[Tcb | Listener, int]] = []

@@ -23,6 +23,7 @@ from ustack.device.tun import TunDevice
 from ustack.errors import UsageError, UStackError
 from ustack.runtime.driver import monotonic_us
 from ustack.runtime.network import DEFAULT_CONFIG, Network
+from ustack.runtime.trace import TraceFile
 
 DEFAULT_TUN = "ustack0"
 DEFAULT_ADDRESSES = ("10.9.0.2/24", "fd00:9::2/64")
@@ -119,6 +120,7 @@ class TunOptions:
     mtu: int = 1500
     impair: str = ""
     capture: Path | None = None
+    trace: Path | None = None
     congestion: str | None = None
 
 
@@ -130,7 +132,9 @@ async def tun_network(options: TunOptions) -> AsyncIterator[Network]:
     """
     impair = parse_impair(options.impair) if options.impair else None
     capture = _capture(options.capture, options.tun) if options.capture is not None else None
+    trace: TraceFile | None = None
     try:
+        trace = _trace(options.trace) if options.trace is not None else None
         tun = TunDevice(options.tun, offload=options.offload, mtu=options.mtu)
         device: Device = tun if impair is None else ImpairDevice(tun, impair)
         try:
@@ -140,6 +144,7 @@ async def tun_network(options: TunOptions) -> AsyncIterator[Network]:
                 options.addresses,
                 config=replace(DEFAULT_CONFIG, tcp=_tcp_config(options)),
                 probe=capture,
+                tracer=trace,
             )
         except BaseException:
             device.close()
@@ -151,12 +156,15 @@ async def tun_network(options: TunOptions) -> AsyncIterator[Network]:
     finally:
         if capture is not None:
             capture.close()
-            if capture.error is not None:
-                click.echo(
-                    f"{options.capture}: {describe(capture.error)}; "
-                    f"{capture.missed} packets were not recorded",
-                    err=True,
-                )
+            _tell_missed(options.capture, capture.error, f"{capture.missed} packets")
+        if trace is not None:
+            trace.close()
+            _tell_missed(options.trace, trace.error, f"{trace.missed} events")
+
+
+def _tell_missed(path: Path | None, error: OSError | None, what: str) -> None:
+    if error is not None:
+        click.echo(f"{path}: {describe(error)}; {what} were not recorded", err=True)
 
 
 def _tcp_config(options: TunOptions) -> TcpConfig:
@@ -168,6 +176,10 @@ def _capture(path: Path, interface: str) -> CaptureProbe:
     # The stack's clock is monotonic; the capture's is the wall clock, as of this moment.
     now_to_epoch_ns = time.time_ns() - monotonic_us() * 1000
     return CaptureProbe(path, interface=interface, now_to_epoch_ns=now_to_epoch_ns)
+
+
+def _trace(path: Path) -> TraceFile:
+    return TraceFile(path, now_to_epoch_us=time.time_ns() // 1000 - monotonic_us())
 
 
 def say(text: str) -> None:

@@ -56,6 +56,12 @@ Streams = tuple[asyncio.StreamReader, Writer]
     metavar="FILE",
     help="Record every packet as pcapng, with comments.",
 )
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Record what happens to each connection, and why, as JSON lines after qlog.",
+)
 @click.option("-l", "--listen", type=PORT, metavar="PORT", help="Wait for one connection.")
 @click.option("-N", "--half-close", is_flag=True, help="Send FIN when stdin ends.")
 @click.argument("host", required=False)
@@ -67,6 +73,7 @@ def nc(
     no_offload: bool,
     mtu: int,
     capture: Path | None,
+    trace: Path | None,
     listen: int | None,
     half_close: bool,
     host: str | None,
@@ -77,7 +84,7 @@ def nc(
     Ends when stdin and the peer have both ended; when stdin is a terminal, with the peer.
     """
     options = TunOptions(
-        tun=tun, addresses=addresses, offload=not no_offload, mtu=mtu, capture=capture
+        tun=tun, addresses=addresses, offload=not no_offload, mtu=mtu, capture=capture, trace=trace
     )
     if (listen is None) == (host is None or port is None) or (listen is not None and host):
         raise Misuse("give HOST and PORT, or -l PORT")

@@ -58,6 +58,12 @@ except ImportError:  # the extra `http` is not installed
     help="Record every packet as pcapng, with comments.",
 )
 @click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Record what happens to each connection, and why, as JSON lines after qlog.",
+)
+@click.option(
     "--congestion", type=click.Choice(sorted(REGISTRY)), help="Congestion control algorithm."
 )
 @click.option(
@@ -81,6 +87,7 @@ def serve(
     mtu: int,
     impair: str,
     capture: Path | None,
+    trace: Path | None,
     congestion: str | None,
     http_root: Path | None,
     control: Path | None,
@@ -98,6 +105,7 @@ def serve(
         mtu=mtu,
         impair=impair,
         capture=capture,
+        trace=trace,
         congestion=congestion,
     )
     asyncio.run(_serve(options, control or control_path(tun), http_root))

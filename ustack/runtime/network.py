@@ -17,6 +17,7 @@ from ustack.runtime import server, streams, transport
 from ustack.runtime.driver import Driver, monotonic_us
 from ustack.stack.probe import Probe
 from ustack.stack.stack import Stack
+from ustack.stack.trace import Tracer
 
 SECRET_LEN = 16  # bytes; keys the ISN (RFC 6528), SYN cookies and port selection (RFC 6056)
 
@@ -63,6 +64,7 @@ class Network:
         *,
         config: StackConfig = DEFAULT_CONFIG,
         probe: Probe | None = None,
+        tracer: Tracer | None = None,
         secret: bytes | None = None,
         randrange: Callable[[int], int] = secrets.randbelow,
         clock: Callable[[], int] = monotonic_us,
@@ -80,6 +82,7 @@ class Network:
             secret=secret if secret is not None else os.urandom(SECRET_LEN),
             randrange=randrange,
             probe=probe,
+            tracer=tracer,
         )
         self._clock = clock
         self._driver: Driver | None = None

@@ -34,6 +34,7 @@ from ustack.stack.socket_constants import (
     TCP_NODELAY,
 )
 from ustack.stack.stack import Stack
+from ustack.stack.trace import Tracer
 from ustack.wire import Buffer
 
 SECRET_LEN = 16  # bytes; as `ustack.runtime.network`
@@ -122,6 +123,7 @@ class SocketNetwork:
         *,
         config: StackConfig | None = None,
         probe: Probe | None = None,
+        tracer: Tracer | None = None,
         secret: bytes | None = None,
         randrange: Callable[[int], int] = secrets.randbelow,
         clock: Callable[[], int] = monotonic_us,
@@ -134,7 +136,11 @@ class SocketNetwork:
             checksum_offload=device.checksum_offload,
         )
         self.stack = Stack(
-            config, secret=secret or os.urandom(SECRET_LEN), randrange=randrange, probe=probe
+            config,
+            secret=secret or os.urandom(SECRET_LEN),
+            randrange=randrange,
+            probe=probe,
+            tracer=tracer,
         )
         self._layer = core.SocketLayer(self.stack, config.tcp, lambda socket: _Owner(self, socket))
         self._device = device

@@ -6,6 +6,7 @@ from ustack.config import StackConfig
 from ustack.device.tun import TunDevice
 from ustack.runtime.network import DEFAULT_CONFIG, Network
 from ustack.stack.probe import Probe
+from ustack.stack.trace import Tracer
 
 
 def tun(
@@ -16,6 +17,7 @@ def tun(
     mtu: int = 1500,
     config: StackConfig = DEFAULT_CONFIG,
     probe: Probe | None = None,
+    tracer: Tracer | None = None,
 ) -> Network:
     """A network towards this machine's kernel, over a new TUN interface, not started yet.
 
@@ -25,7 +27,7 @@ def tun(
     device = TunDevice(name, offload=offload, mtu=mtu)
     try:
         device.configure(addresses)
-        return Network(device, addresses, config=config, probe=probe)
+        return Network(device, addresses, config=config, probe=probe, tracer=tracer)
     except BaseException:
         device.close()
         raise

@@ -11,6 +11,7 @@ from struct import Struct
 from ustack.config import StackConfig, TcpConfig
 from ustack.errors import UsageError
 from ustack.stack.probe import Probe
+from ustack.stack.trace import Tracer
 from ustack.tcp.handshake import IPV4_TCP_HEADERS, IPV6_TCP_HEADERS
 from ustack.tcp.seq import MASK32
 from ustack.tcp.tcb import Tcb
@@ -141,6 +142,7 @@ class Output:
         "full",
         "now",
         "queue",
+        "tracer",
     )
 
     def __init__(self, config: StackConfig, probe: Probe | None) -> None:
@@ -149,6 +151,7 @@ class Output:
         self._ttl = config.tcp.ttl
         self._dscp = config.tcp.dscp
         self._probe = probe
+        self.tracer: Tracer | None = None
         self._write: Write | None = None
         self.queue: list[tuple[Sequence[Buffer], str]] = []
         self.now = 0
@@ -249,6 +252,8 @@ class Output:
                 _WORD.pack_into(header, at + wire_tcp.CHECKSUM_OFFSET, field)
         if not self.send((header, *payload), tcb.note or note):
             return False
+        if self.tracer is not None:
+            self.tracer.sent(tcb, seq, flags, window, options, size, note, self.now)
         if tcb.note:
             tcb.note = ""
         return True

@@ -39,6 +39,7 @@ from ustack.stack.syn_request import SynRequest
 from ustack.stack.time_wait import TimeWait, Verdict
 from ustack.stack.time_waits import TimeWaits
 from ustack.stack.timer_wheel import TimerWheel
+from ustack.stack.trace import Tracer
 from ustack.tcp import user_calls
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.handshake import (
@@ -87,10 +88,12 @@ class Stack:
         secret: bytes,
         randrange: Callable[[int], int],
         probe: Probe | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """`secret`: at least 16 random bytes for ISNs, ports and timestamp offsets.
 
-        `randrange(n)`: a random number below n. `probe` is told of every packet.
+        `randrange(n)`: a random number below n. `probe` is told of every packet, `tracer` of what
+        happens to each connection.
         """
         if len(secret) < 16:
             raise UsageError("the secret must have 16 bytes or more")
@@ -102,10 +105,12 @@ class Stack:
         self._secret = blake2s(secret).digest()
         self._randrange = randrange
         self._probe = probe
+        self._tracer = tracer
         self._flows = FlowTable(config.ephemeral_ports, self._secret)
         self._table = self._flows.table
         self._wheel = TimerWheel()
         self._output = Output(config, probe)
+        self._output.tracer = tracer
         self._ip_input = IpInput(
             config,
             addresses=self.addresses,
@@ -220,6 +225,9 @@ class Stack:
             if predicted(found, raw_seq, raw_ack, window, tsval, tsecr, payload, now):
                 if self._probe is not None:
                     self._probe.received(frame, "", now)
+                if self._tracer is not None:
+                    nxt, una, size = found.rcv.nxt, found.snd.una, len(payload)
+                    self._tracer.received(found, flags, nxt - size, una, size, window, (), now)
                 self._arrived(found, now)
                 return None
         seg = Segment()
@@ -280,6 +288,8 @@ class Stack:
         reset = segment_arrives(tcb, seg, now)
         if self._probe is not None:
             self._probe.received(seg.frame, tcb.note, now)
+        if self._tracer is not None:
+            self._tracer.received(tcb, seg.flags, seg.seq, seg.ack, seg.len, seg.wnd, seg.sack, now)
         tcb.note = unsent_note
         if reset is not None:
             self._send_reset(tcb.flow, reset.seq, reset.ack, now, timestamps(tcb, now))
@@ -467,6 +477,8 @@ class Stack:
                 if entry.closed:
                     continue
                 if deadline(entry) <= now:
+                    if self._tracer is not None:
+                        self._tracer.timers_expire(entry, now)
                     timeout(entry, now)
                 self._mark(entry)
             elif type(entry) is SynRequest:
@@ -516,6 +528,8 @@ class Stack:
                     self._dirty.append(tcb)
                     full = output.full
         output.end()
+        if self._tracer is not None:
+            self._tracer.settle()
         self._dirty += held
         self.acks_held = bool(held)
         return not full
