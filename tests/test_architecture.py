@@ -32,11 +32,13 @@ LAYERS: dict[str, set[str]] = {
 # Inside tcp, from the bottom: a module imports from lower rows only.
 TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
-    {"segment", "rate_limit", "rtt", "send_buffer", "receive_buffer", "congestion", "rack"},
+    {"segment", "rate_limit", "rtt", "congestion", "rack"}
+    | {"send_buffer", "receive_buffer", "receive_tuning"},
     {"scoreboard"},
     {"recovery"},
     {"tcb"},
-    {"handshake", "tail_loss"},
+    {"tail_loss", "buffer_sizes"},
+    {"handshake"},
     {"user_calls", "segment_arrives", "timeouts", "transmit"},
 ]
 PURE_LAYERS = ("wire", "tcp", "stack")

@@ -50,14 +50,19 @@ class TcpConfig:
     nagle: bool = True  # RFC 9293 §3.7.4
     initial_window_segments: int = 10  # RFC 6928
     congestion: str = "newreno"  # a name in ustack.tcp.congestion.REGISTRY
-    send_buffer: int = 4 << 20  # most bytes accepted from the user and not yet acknowledged
+    send_buffer: int | None = None  # most bytes accepted and not acknowledged; None: autotuned
+    send_buffer_initial: int = 16_384  # until the handshake is done; Linux tcp_wmem[1]
+    send_buffer_max: int = 4 << 20  # where autotuning ends; Linux tcp_wmem[2]
     sws_override_us: int = 200_000  # RFC 9293 §3.8.6.2.1: 0.1 to 1 s
     dscp: int = 0  # RFC 2474 code point of every segment (MUST-48)
     ttl: int = 64  # MUST-49; also the IPv6 hop limit
     path_mtu_discovery: bool = True  # DF set, RFC 1191
 
     # Receiving
-    receive_buffer: int = 4 << 20  # bounds the window and all memory held for received data
+    receive_buffer: int | None = None  # bounds the window and what is held; None: autotuned
+    receive_buffer_initial: int = 65_536  # the window it begins with; Linux tcp_rmem[1] / 2
+    receive_buffer_max: int = 6 << 20  # where autotuning ends; Linux tcp_rmem[2]
+    moderate_receive_buffer: bool = True  # Linux tcp_moderate_rcvbuf; False: never grows
 
     # Keep-alive: off unless asked for (MUST-25)
     keep_alive: bool = False
@@ -78,8 +83,10 @@ class TcpConfig:
         _within("initial_window_segments", self.initial_window_segments, 1, 1 << 20)
         for name in ("initial_rto_us", "min_rto_us", "max_rto_us", "msl_us", "persist_max_us"):
             _within(name, getattr(self, name), 1, 1 << 50)
-        for name in ("send_buffer", "receive_buffer"):
-            _within(name, getattr(self, name), 1, 1 << 30)  # RFC 7323 §2.3
+        for buffer in ("send_buffer", "receive_buffer"):
+            for name in (buffer, f"{buffer}_initial", f"{buffer}_max"):
+                if getattr(self, name) is not None:
+                    _within(name, getattr(self, name), 1, 1 << 30)  # RFC 7323 §2.3
         if self.mss is not None:
             _within("mss", self.mss, 1, 65535)
 

@@ -16,7 +16,7 @@ def flying(
     version: int = 4, segments: int = 10, *, sack: bool = False, waiting: int = 0, mss: int = MSS
 ) -> tuple[Host, Peer, Tcb]:
     """`segments` have left, `waiting` more wait for the congestion window."""
-    host = Host(version, mtu=9000)
+    host = Host(version, TcpConfig(send_buffer=1 << 20), mtu=9000)
     peer = Peer(host)
     tcb = peer.establish(sack=sack, rtt=50 * MS, mss=mss)
     host.send(tcb, b"x" * (segments + waiting) * mss)

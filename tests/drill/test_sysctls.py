@@ -21,7 +21,7 @@ def test_units_are_converted() -> None:
     write_setting(environment, "net.inet.tcp.msl", "2000")
     write_setting(environment, "net.ipv4.ip_local_port_range", "1000 2000")
     assert environment.tcp.keep_alive_idle_us == 7 * SECOND
-    assert environment.tcp.receive_buffer == 15728640
+    assert (environment.tcp.receive_buffer, environment.tcp.receive_buffer_max) == (None, 15728640)
     assert environment.tcp.challenge_ack_interval_us == 500_000
     assert environment.tcp.msl_us == 2 * SECOND
     assert environment.stack.ephemeral_ports == (1000, 2000)
@@ -58,5 +58,5 @@ def test_the_defaults_of_the_linux_scripts_make_no_noise() -> None:
     environment = Environment()
     apply_defaults(environment)
     assert environment.notes == []
-    assert environment.tcp.receive_buffer == 15728640
+    assert (environment.tcp.receive_buffer, environment.tcp.receive_buffer_max) == (None, 15728640)
     assert environment.tcp.syn_retransmissions == 5

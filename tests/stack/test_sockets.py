@@ -465,7 +465,7 @@ def test_a_low_water_mark_for_unsent_bytes_makes_a_socket_unwritable(
     client, _ = pair
     client.setsockopt(c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT, 1000, world.now)
     world.cut = True
-    world.call(client.send(bytes(CONFIG.send_buffer // 2), 0, world.now))
+    world.call(client.send(bytes((CONFIG.send_buffer or 0) // 2), 0, world.now))
     assert client.poll(world.now) & c.POLLOUT
     client.nonblocking = True
     world.call(client.send(bytes(5000), 0, world.now))

@@ -139,10 +139,11 @@ def test_a_resent_syn_ack_says_the_same() -> None:
 
 @pytest.mark.parametrize(
     "buffer,shift",
-    [(0, 0), (65535, 0), (65536, 1), (131071, 1), (131072, 2), (4 * MIB, 7), (1 << 40, 14)],
+    [(1, 0), (65535, 0), (65536, 1), (131071, 1), (131072, 2), (4 * MIB, 7), (1 << 30, 14)],
 )
 def test_the_scale_is_the_smallest_that_can_say_the_whole_buffer(buffer: int, shift: int) -> None:
-    assert wanted_wscale(buffer) == shift
+    assert wanted_wscale(TcpConfig(receive_buffer=buffer)) == shift
+    assert wanted_wscale(TcpConfig(receive_buffer_initial=1, receive_buffer_max=buffer)) == shift
 
 
 def test_the_mss_announced_is_what_the_mtu_carries_or_less() -> None:

@@ -202,7 +202,7 @@ def test_a_reset_counts_at_exactly_rcv_nxt(version: int) -> None:
 @both_versions
 @pytest.mark.parametrize("offset", [1, W - 1])
 def test_a_reset_elsewhere_in_the_window_is_challenged(version: int, offset: int) -> None:
-    _, peer, tcb = established(version)
+    _, peer, tcb = established(version, TcpConfig(receive_buffer=W))
     assert peer.send("R", 1 + offset) == [". 1:1(0) ack 1"]
     assert tcb.state is ESTABLISHED
 
@@ -210,7 +210,7 @@ def test_a_reset_elsewhere_in_the_window_is_challenged(version: int, offset: int
 @both_versions
 @pytest.mark.parametrize("offset", [-1, W])
 def test_a_reset_outside_of_the_window_is_ignored(version: int, offset: int) -> None:
-    _, peer, tcb = established(version)
+    _, peer, tcb = established(version, TcpConfig(receive_buffer=W))
     assert peer.send("R", 1 + offset) == []
     assert tcb.state is ESTABLISHED
 

@@ -204,8 +204,8 @@ def random_config(rng: random.Random) -> TcpConfig:
         nagle=rng.random() < 0.7,
         path_mtu_discovery=rng.random() < 0.8,
         ack_every_second_segment=rng.random() < 0.2,
-        receive_buffer=rng.choice((1, 100, 2000, 16_000, 65_535, 70_000, 1 << 20, 4 << 20)),
-        send_buffer=rng.choice((1, 500, 5000, 65_536, 4 << 20)),
+        receive_buffer=rng.choice((1, 100, 2000, 16_000, 65_535, 70_000, None, None)),
+        send_buffer=rng.choice((1, 500, 5000, 65_536, None)),
         mss=rng.choice((None, None, None, 536, 100)),
     )
 
@@ -222,7 +222,10 @@ def random_dialogue(
     """One connection, not larger than what its window and the road carry in reasonable time."""
 
     def largest(sender: TcpConfig, receiver: TcpConfig) -> int:
-        window = min(sender.send_buffer, receiver.receive_buffer)
+        window = min(
+            sender.send_buffer or sender.send_buffer_max,
+            receiver.receive_buffer or receiver.receive_buffer_max,
+        )
         segment = min(window, mtu, sender.mss or mtu, receiver.mss or mtu)
         rounds = 60 if bad or rtt_us > LONG_RTT_US else 300
         return min(400_000, segment * rounds, window * rounds)

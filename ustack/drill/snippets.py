@@ -108,6 +108,9 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_notsent_bytes": max(0, info.send_queue - info.unacked),
         "tcpi_snd_wnd": info.snd_wnd,
         "tcpi_rcv_wnd": info.rcv_wnd,
+        "tcpi_rcv_rtt": info.rcv_rtt,
+        "tcpi_rcv_space": info.rcv_space,
+        "tcpi_rcv_ssthresh": info.rcv_ssthresh,
     }
 
 

@@ -66,6 +66,21 @@ def _buffer(name: str) -> Setter:
     return write
 
 
+def _memory(buffer: str, share: int) -> Setter:
+    """Minimum, default and maximum, of which one in `share` is text. One number is all three."""
+
+    def write(environment: Environment, text: str) -> None:
+        numbers = [_number(word) for word in text.split()] or [_number(text)]
+        initial = max(numbers[min(1, len(numbers) - 1)] // share, 1)
+        largest = max(numbers[-1], 1)
+        environment.tcp = replace(
+            environment.tcp,
+            **{buffer: None, f"{buffer}_initial": initial, f"{buffer}_max": largest},  # type: ignore[arg-type]
+        )
+
+    return write
+
+
 def _stack(name: str) -> Setter:
     def write(environment: Environment, text: str) -> None:
         environment.stack = replace(environment.stack, **{name: _number(text)})  # type: ignore[arg-type]
@@ -131,8 +146,9 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_keepalive_intvl": _tcp("keep_alive_interval_us", SECOND),
     "tcp_keepalive_probes": _tcp("keep_alive_probes"),
     "tcp_congestion_control": _congestion,
-    "tcp_rmem": _buffer("receive_buffer"),
-    "tcp_wmem": _buffer("send_buffer"),
+    "tcp_rmem": _memory("receive_buffer", 2),
+    "tcp_wmem": _memory("send_buffer", 1),
+    "tcp_moderate_rcvbuf": _switch("moderate_receive_buffer"),
     "tcp_rfc1337": _switch("rfc1337"),
     "tcp_early_retrans": _tail_loss_probe,
     "tcp_recovery": _rack,
@@ -184,7 +200,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_migrate_req": "0",
     "tcp_min_snd_mss": "48",
     "tcp_min_tso_segs": "",
-    "tcp_moderate_rcvbuf": "0",
     "tcp_mtu_probing": "0",
     "tcp_no_metrics_save": "1",
     "tcp_no_ssthresh_metrics_save": "1",

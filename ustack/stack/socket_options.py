@@ -185,6 +185,16 @@ class SocketOptions:
         return bool(self._stored[c.IPPROTO_TCP, c.TCP_CORK])
 
     @property
+    def send_buffer_fixed(self) -> bool:
+        """SO_SNDBUF was set, or the configuration says how large it is: it does not grow."""
+        return self.config.send_buffer is not None
+
+    @property
+    def receive_buffer_fixed(self) -> bool:
+        """The same for SO_RCVBUF."""
+        return self.config.receive_buffer is not None
+
+    @property
     def quick_ack(self) -> bool:
         """TCP_QUICKACK as it was last set."""
         return bool(self._stored[c.IPPROTO_TCP, c.TCP_QUICKACK])
@@ -213,9 +223,11 @@ class SocketOptions:
             case (c.SOL_SOCKET, c.SO_PROTOCOL):
                 return c.IPPROTO_TCP
             case (c.SOL_SOCKET, c.SO_SNDBUF):
-                return self._send_buffer or self.config.send_buffer
+                fixed = self._send_buffer or self.config.send_buffer
+                return fixed or self.config.send_buffer_initial
             case (c.SOL_SOCKET, c.SO_RCVBUF):
-                return self._receive_buffer or self.config.receive_buffer
+                fixed = self._receive_buffer or self.config.receive_buffer
+                return fixed or 2 * self.config.receive_buffer_initial
             case (c.SOL_SOCKET, c.SO_LINGER):
                 seconds = 0 if self.linger_us is None else self.linger_us // SECOND
                 return _LINGER.pack(self.linger_us is not None, seconds)

@@ -421,6 +421,10 @@ class Socket:
                     return int(self.listener is not None)
                 case c.SO_DOMAIN:
                     return self.family
+                case c.SO_SNDBUF if self.tcb is not None and not self.options.send_buffer_fixed:
+                    return self.tcb.send_buffer.limit
+                case c.SO_RCVBUF if self.tcb is not None and not self.options.receive_buffer_fixed:
+                    return 2 * self.tcb.receive_buffer.limit
         if level == c.IPPROTO_TCP and self.tcb is not None:
             match name:
                 case c.TCP_MAXSEG:

@@ -14,12 +14,8 @@ from ustack.stack.ip import Output, fixed_headers, flow_label
 from ustack.stack.listener import Listener
 from ustack.stack.syn_request import NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
 from ustack.stack.timer_wheel import TimerWheel
-from ustack.tcp.handshake import (
-    MAX_UNSCALED_WINDOW,
-    clamp_receive_mss,
-    timestamp_offset,
-    wanted_wscale,
-)
+from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
+from ustack.tcp.handshake import clamp_receive_mss, timestamp_offset, wanted_wscale
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.segment import Segment
 from ustack.tcp.seq import MASK32, older32, unwrap
@@ -82,7 +78,7 @@ class SynQueue:
         if self._text + len(text) > self._config.max_syn_text:
             self._counters["syn-text-dropped"] += 1
             return
-        request.text = text[: request.listener.config.receive_buffer]
+        request.text = text[: first_window(request.listener.config, 0, False)]
         self._text += len(request.text)
 
     def remove(self, request: SynRequest) -> None:
@@ -120,7 +116,7 @@ class SynQueue:
         said = request.numbers()
         config = request.listener.config
         nxt = said.irs + 1
-        edge = nxt + min(config.receive_buffer, MAX_UNSCALED_WINDOW)
+        edge = nxt + self._window(said, request)
         seg.seq = seq = unwrap(seg.seq, nxt)
         seg.ack = unwrap(seg.ack, said.iss)
         flags, length = seg.flags, seg.len
@@ -187,7 +183,7 @@ class SynQueue:
         said = request.numbers()
         config = request.listener.config
         note = "SYN retransmission" if request.timeouts else ""
-        window = min(config.receive_buffer, MAX_UNSCALED_WINDOW)
+        window = self._window(said, request)
         self._segment(
             request, said, said.iss, SYN | ACK, window, self._options(said, request, now), note
         )
@@ -195,6 +191,13 @@ class SynQueue:
         request.sent_at = now
         wait = min(config.initial_rto_us << request.timeouts, config.max_rto_us)
         self._wheel.insert(request, now + wait, now)
+
+    def _window(self, said: Numbers, request: SynRequest) -> int:
+        """Of the SYN,ACK."""
+        config = request.listener.config
+        headers = fixed_headers(split_key(request.flow)[0])
+        mss = clamp_receive_mss(config, self._config.mtu, headers)
+        return syn_window(config, mss, bool(said.flags & TIMESTAMPS) and config.timestamps)
 
     def _options(self, said: Numbers, request: SynRequest, now: int) -> bytes:
         """Those of the SYN,ACK: what the peer offered, where we want it too."""
@@ -204,7 +207,7 @@ class SynQueue:
         headers = fixed_headers(split_key(request.flow)[0])
         return encode_options(
             mss=clamp_receive_mss(config, self._config.mtu, headers),
-            wscale=wanted_wscale(config.receive_buffer) if wscale else None,
+            wscale=wanted_wscale(config) if wscale else None,
             sack_permitted=bool(said.flags & SACK) and config.sack,
             tsval=(now // 1000 + said.ts_offset) & MASK32 if timestamps else None,
             tsecr=said.tsval,
@@ -213,9 +216,9 @@ class SynQueue:
     def _acknowledge(self, request: SynRequest, said: Numbers, now: int) -> None:
         """Answer what is not acceptable; the right edge stays where the SYN,ACK has put it."""
         config = request.listener.config
-        window = min(config.receive_buffer, MAX_UNSCALED_WINDOW)
+        window = self._window(said, request)
         if said.wscale != NO_WSCALE and config.window_scaling:
-            window >>= wanted_wscale(config.receive_buffer)
+            window >>= wanted_wscale(config)
         options = b""
         if said.flags & TIMESTAMPS and config.timestamps:
             tsval = (now // 1000 + said.ts_offset) & MASK32

@@ -5,6 +5,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from ustack.config import TcpConfig
+from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, first_window, largest_window, syn_window
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import SYN_RECEIVED, set_state
@@ -14,12 +15,10 @@ from ustack.wire.tcp_options import Options, encode_options
 DEFAULT_MSS_IPV4 = 536  # bytes; RFC 9293 §3.7.1, MUST-15
 DEFAULT_MSS_IPV6 = 1220
 MIN_MSS = 48  # bytes; Linux TCP_MIN_SND_MSS: smaller values only serve attacks
-TIMESTAMP_OPTION = 12  # bytes with its padding, on every segment (RFC 7323 appendix A)
 NOP_NOP_TS = 0x0101080A  # its layout (RFC 7323 appendix A)
 MAX_WSCALE = 14  # RFC 7323 §2.3
 MAX_OPTIONS = 40  # bytes, RFC 9293 §3.1
 MAX_IP_PACKET = 65535  # bytes
-MAX_UNSCALED_WINDOW = 0xFFFF  # RFC 7323 §2.2: the window of a SYN is never scaled
 IPV4_TCP_HEADERS = 40  # bytes
 IPV6_TCP_HEADERS = 60
 ISN_TICK_US = 4  # RFC 9293 §3.4.1: the clock of initial sequence numbers
@@ -55,8 +54,9 @@ def timestamps(tcb: Tcb, now: int) -> bytes:  # hot
     return _TIMESTAMPS.pack(NOP_NOP_TS, (now // 1000 + tcb.ts_offset) & MASK32, tcb.ts_recent)
 
 
-def wanted_wscale(receive_buffer: int) -> int:
-    """The smallest shift with which 16 bits can express the whole buffer (RFC 7323 §2.3)."""
+def wanted_wscale(config: TcpConfig) -> int:
+    """The smallest shift with which 16 bits can express the largest window (RFC 7323 §2.3)."""
+    receive_buffer = largest_window(config)
     shift = 0
     while shift < MAX_WSCALE and (receive_buffer >> shift) > 0xFFFF:
         shift += 1
@@ -70,7 +70,7 @@ def syn_options(tcb: Tcb, now: int) -> bytes:
         wscale = tcb.rcv.wscale if tcb.wscale_on else None
         sack, timestamps = tcb.sack_on, tcb.ts_on
     else:
-        wscale = wanted_wscale(config.receive_buffer) if config.window_scaling else None
+        wscale = wanted_wscale(config) if config.window_scaling else None
         sack, timestamps = config.sack, config.timestamps
     return encode_options(
         mss=tcb.rcv.mss,
@@ -94,7 +94,7 @@ def agree_options(tcb: Tcb, options: Options | None, now: int) -> None:
     if options.wscale is not None and config.window_scaling:
         tcb.wscale_on = True
         snd.wscale = options.wscale
-        rcv.wscale = wanted_wscale(config.receive_buffer)
+        rcv.wscale = wanted_wscale(config)
     tcb.sack_on = options.sack_permitted and config.sack
     if options.tsval is not None and config.timestamps:
         tcb.ts_on = True
@@ -122,11 +122,12 @@ def receive_syn(tcb: Tcb, opening: Opening, now: int) -> None:
     snd, rcv = tcb.snd, tcb.rcv
     rcv.irs = opening.irs
     rcv.nxt = tcb.last_ack_sent = opening.irs + 1
-    rcv.adv = rcv.nxt + min(tcb.receive_buffer.limit, MAX_UNSCALED_WINDOW)
     snd.wnd = snd.max_wnd = opening.wnd
     snd.wl1 = opening.irs
     snd.nxt = snd.max = opening.iss + 1
     agree_options(tcb, opening.options, now)
+    tcb.receive_buffer.limit = first_window(tcb.config, rcv.mss, tcb.ts_on)
+    rcv.adv = rcv.nxt + syn_window(tcb.config, rcv.mss, tcb.ts_on)
     start_sending(tcb)
     if opening.text:
         tcb.receive_buffer.insert(rcv.nxt, opening.text)

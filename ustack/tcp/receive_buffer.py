@@ -47,7 +47,8 @@ def _part(view: memoryview, start: int, end: int) -> Buffer:
 class ReceiveBuffer:
     """In-order chunks, out-of-order blocks and the SACK blocks to report.
 
-    `limit` bounds the unread bytes and so the window; `readable` counts unread in-order bytes.
+    `limit` bounds the window, `ceiling` the window with the unread bytes: what `limit` may open to
+    while text arrives. `readable` counts unread in-order bytes.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class ReceiveBuffer:
         "_chunks",
         "_recent",
         "_starts",
+        "ceiling",
         "duplicate",
         "held",
         "limit",
@@ -63,6 +65,7 @@ class ReceiveBuffer:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.ceiling = limit
         self.readable = 0
         self.held = 0  # bytes charged to out-of-order blocks
         self.duplicate: tuple[int, int] | None = None  # DSACK to report (RFC 2883)

@@ -4,8 +4,9 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 """
 
 from ustack.errors import ConnectionRefused, ConnectionReset
-from ustack.tcp import tail_loss
-from ustack.tcp.handshake import MAX_UNSCALED_WINDOW, agree_options, start_sending, timestamp
+from ustack.tcp import buffer_sizes, tail_loss
+from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
+from ustack.tcp.handshake import agree_options, start_sending, timestamp
 from ustack.tcp.recovery import LOSS, OPEN
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.seq import MASK32, older32
@@ -181,13 +182,16 @@ def predicted(
             snd.max_wnd = window
         snd.wl1, snd.wl2 = nxt, una
     if size:
-        if size > rcv.mss_seen:
+        if size > rcv.mss_seen and rcv.mss_seen < rcv.mss:
             rcv.mss_seen = min(size, rcv.mss)
+            buffer_sizes.segment_size_known(tcb, rcv.mss_seen)
         receive_buffer.append(payload)
         tcb.counters.bytes_received += size
         tcb.ack_owed += size
         rcv.nxt = nxt + size
         tcb.events |= READABLE
+        if tsecr != tcb.ts_echoed:
+            _measure_for_window(tcb, tsecr, size, now)
         if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
             tcb.flush_now = True
     return True
@@ -289,7 +293,8 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
     tcb.last_received_at = now
     rcv.irs = seg.seq
     rcv.nxt = seg.seq + 1
-    rcv.adv = rcv.nxt + min(tcb.receive_buffer.limit, MAX_UNSCALED_WINDOW)  # as our SYN said
+    rcv.adv = rcv.nxt + syn_window(tcb.config, rcv.mss, tcb.ts_on)  # as our SYN said
+    tcb.receive_buffer.limit = first_window(tcb.config, rcv.mss, tcb.ts_on)
     tcb.last_ack_sent = rcv.nxt
     agree_options(tcb, seg.options, now)
     start_sending(tcb)
@@ -360,6 +365,7 @@ def _established(tcb: Tcb, seg: Segment, now: int) -> None:
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
     snd.wl1, snd.wl2 = seg.seq, seg.ack
     tcb.events |= CONNECTED
+    buffer_sizes.established(tcb)
     if tcb.config.keep_alive:
         tcb.timers.keep_alive = now + tcb.config.keep_alive_idle_us
 
@@ -505,9 +511,12 @@ def _tell_writer(tcb: Tcb) -> None:
     waiting = buffer.end - buffer.start
     if not waiting:
         tcb.events |= DRAINED
-    if tcb.send_full and waiting <= buffer.limit * 2 // 3:
-        tcb.send_full = False
-        tcb.events |= WRITABLE
+    if tcb.send_full:
+        if not tcb.cwnd_limited:  # else a larger buffer would only wait longer
+            buffer_sizes.expand_send_buffer(tcb)
+        if waiting <= buffer.limit * 2 // 3:
+            tcb.send_full = False
+            tcb.events |= WRITABLE
 
 
 def _window_opened(tcb: Tcb, now: int) -> None:
@@ -553,6 +562,7 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     size = min(len(payload), rcv.mss)
     if size > rcv.mss_seen:
         rcv.mss_seen = size
+        buffer_sizes.segment_size_known(tcb, size)
     if start < nxt:
         if tcb.sack_on and payload:
             receive_buffer.duplicate = (start, min(end, nxt))
@@ -582,6 +592,8 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ack_owed += nxt - rcv.nxt
         rcv.nxt = nxt
         tcb.events |= READABLE
+        if seg.tsecr != tcb.ts_echoed:
+            _measure_for_window(tcb, seg.tsecr, len(payload), now)
         if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
             tcb.flush_now = True
     elif seg.len and not fin:
@@ -589,6 +601,16 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     if rcv.fin == nxt:
         _take_fin(tcb)
     return None
+
+
+def _measure_for_window(tcb: Tcb, tsecr: int, size: int, now: int) -> None:
+    """The first full-sized segment that echoes a later timestamp of ours is a round trip, as the
+    receiver sees it (Linux tcp_rcv_rtt_measure_ts). Less than the clock's tick says nothing."""
+    tcb.ts_echoed = tsecr
+    elapsed_ms = (timestamp(tcb, now) - tsecr) & MASK32
+    if tcb.ts_on and size >= tcb.rcv.mss_seen and 0 < elapsed_ms < 0x8000_0000:
+        drained = tcb.receive_buffer.readable <= size
+        buffer_sizes.tuner_of(tcb, now).echoed(elapsed_ms * 1000, drained=drained)
 
 
 def _note_fin(tcb: Tcb, start: int, end: int) -> bool:

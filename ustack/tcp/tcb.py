@@ -12,6 +12,7 @@ from ustack.errors import UStackError
 from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.receive_buffer import ReceiveBuffer
+from ustack.tcp.receive_tuning import ReceiveTuner
 from ustack.tcp.recovery import Recovery
 from ustack.tcp.rtt import RttEstimator
 from ustack.tcp.scoreboard import Scoreboard
@@ -211,9 +212,11 @@ class Tcb:
         "tail_probe_resent",
         "timers",
         "ts_offset",
+        "ts_echoed",
         "ts_on",
         "ts_recent",
         "ts_recent_at",
+        "tuner",
         "user",
         "wscale_on",
     )
@@ -242,8 +245,9 @@ class Tcb:
 
         self.snd = SendSequence(iss)
         self.rcv = ReceiveSequence(rcv_mss)
-        self.send_buffer = SendBuffer(iss + 1, config.send_buffer)
-        self.receive_buffer = ReceiveBuffer(config.receive_buffer)
+        self.send_buffer = SendBuffer(iss + 1, config.send_buffer or config.send_buffer_initial)
+        self.receive_buffer = ReceiveBuffer(config.receive_buffer or config.receive_buffer_initial)
+        self.tuner: ReceiveTuner | None = None  # from the first text on
         self.rtt = RttEstimator(config.initial_rto_us, config.min_rto_us, config.max_rto_us)
         self.scoreboard = Scoreboard()
         self.recovery = Recovery()
@@ -258,6 +262,7 @@ class Tcb:
         self.ts_on = False
         self.ts_recent = 0  # TS.Recent (RFC 7323 §4.3), 32 bits
         self.ts_recent_at = now
+        self.ts_echoed = 0  # the last TSecr that was looked at by the tuner
         self.ts_offset = 0  # added to our timestamp clock, 32 bits
         self.last_ack_sent = 0  # Last.ACK.sent (RFC 7323 §4.3)
         self.fixed_headers = fixed_headers  # IP and TCP headers without options, bytes

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ustack.tcp import tail_loss
-from ustack.tcp.handshake import TIMESTAMP_OPTION, syn_options, timestamp, timestamps
+from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
+from ustack.tcp.handshake import syn_options, timestamp, timestamps
 from ustack.tcp.recovery import FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
@@ -68,6 +69,8 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     if tcb.probe_due and not _send_probe(tcb, now, emit):
         return False
     owed = tcb.ack_owed
+    if owed and tcb.receive_buffer.limit < tcb.receive_buffer.ceiling:
+        widen_window(tcb, owed)
     if owed and (tcb.quick_acks > 0 or owed >= 2 * tcb.rcv.mss_seen):
         tcb.ack_soon = True
     hold = hold_acks and (tcb.events & READABLE or owed < 2 * tcb.rcv.mss_seen)
@@ -113,7 +116,8 @@ def _window(tcb: Tcb) -> int:  # hot
     """
     rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
     nxt, adv, limit = rcv.nxt, rcv.adv, receive_buffer.limit
-    edge = nxt + limit - receive_buffer.readable
+    room = receive_buffer.ceiling - receive_buffer.readable
+    edge = nxt + (limit if limit < room else room)
     if edge - adv >= rcv.mss or edge - adv >= limit >> 1:
         adv = edge
     shift = rcv.wscale
@@ -161,7 +165,7 @@ def _report_fin(blocks: list[tuple[int, int]], fin: int | None) -> None:
 def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
     """SYN, or SYN,ACK in SYN-RECEIVED. Its window is never scaled (RFC 7323 §2.2)."""
     flags = SYN if tcb.state is SYN_SENT else SYN | ACK
-    window = min(tcb.receive_buffer.limit, 0xFFFF)
+    window = syn_window(tcb.config, tcb.rcv.mss, tcb.ts_on)
     note = "SYN retransmission" if tcb.retransmits else ""
     if not emit(tcb, tcb.snd.iss, flags, window, syn_options(tcb, now), (), 0, 0, note):
         return False

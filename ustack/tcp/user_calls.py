@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
+from ustack.tcp.buffer_sizes import text_was_read
 from ustack.tcp.recovery import Phase
 from ustack.tcp.state import (
     CLOSE_WAIT,
@@ -69,12 +70,15 @@ def receive(tcb: Tcb, limit: int, now: int) -> Buffer:
         pass
     elif rcv.fin is not None and rcv.nxt > rcv.fin:
         tcb.eof = True
+    tuner = tcb.tuner
+    if tuner is None or now >= tuner.due_at or rcv.nxt >= tuner.mark:
+        text_was_read(tcb, now)
     # Window update, decided as Linux does: only when the peer may be running out of window and
     # the update at least doubles it, so a reader that keeps pace causes no ACK of its own.
     if not tcb.ack_now and not tcb.closed and tcb.state in (ESTABLISHED, *_HALF_OPEN):
         window = rcv.adv - rcv.nxt
-        free = receive_buffer.limit - receive_buffer.readable
-        free = min(free, 0xFFFF << rcv.wscale)  # what the field can say
+        free = receive_buffer.ceiling - receive_buffer.readable
+        free = min(free, receive_buffer.limit, 0xFFFF << rcv.wscale)  # what the field can say
         if 2 * window <= free and free - window >= min(receive_buffer.limit // 2, rcv.mss):
             tcb.ack_now = True
             if not window:
@@ -97,9 +101,13 @@ def configure(tcb: Tcb, previous: TcpConfig, now: int) -> None:
     """Take over what `tcb.config` has changed against `previous` while the connection lives."""
     config, timers = tcb.config, tcb.timers
     tcb.nagle = config.nagle
-    tcb.send_buffer.limit = config.send_buffer
-    if config.receive_buffer > previous.receive_buffer or not tcb.options_agreed:
-        tcb.receive_buffer.limit = config.receive_buffer  # a live window is not pulled back
+    if config.send_buffer is not None:
+        tcb.send_buffer.limit = config.send_buffer
+    fixed, buffer = config.receive_buffer, tcb.receive_buffer
+    if fixed is not None and fixed != previous.receive_buffer:
+        buffer.ceiling = fixed
+        if fixed > buffer.limit or not tcb.options_agreed:
+            buffer.limit = fixed  # a live window is not pulled back
     if not config.keep_alive:
         timers.keep_alive = NEVER
     elif tcb.options_agreed and not tcb.closed:
@@ -172,6 +180,9 @@ class TcpInfo:
     snd_ssthresh: int
     snd_wnd: int
     rcv_wnd: int
+    rcv_rtt: int
+    rcv_space: int
+    rcv_ssthresh: int
     snd_wscale: int
     rcv_wscale: int
     timestamps: bool
@@ -218,6 +229,9 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         snd_ssthresh=congestion.ssthresh if congestion else 0,
         snd_wnd=snd.wnd,
         rcv_wnd=rcv.adv - rcv.nxt,
+        rcv_rtt=tcb.tuner.rtt if tcb.tuner is not None else 0,
+        rcv_space=tcb.tuner.space if tcb.tuner is not None else 0,
+        rcv_ssthresh=tcb.receive_buffer.limit,
         snd_wscale=snd.wscale,
         rcv_wscale=rcv.wscale,
         timestamps=tcb.ts_on,
