@@ -37,7 +37,8 @@ TCP_ROWS: list[set[str]] = [
     {"scoreboard"},
     {"recovery"},
     {"tcb"},
-    {"tail_loss", "buffer_sizes"},
+    {"ecn", "tail_loss", "buffer_sizes"},
+    {"ecn_handshake"},
     {"handshake"},
     {"user_calls", "segment_arrives", "timeouts", "transmit"},
 ]

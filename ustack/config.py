@@ -42,6 +42,10 @@ class TcpConfig:
     require_timestamps: bool = False  # RFC 7323 §3.2 SHOULD drop; Linux accepts
     mss: int | None = None  # cap on the MSS, announced and used; None: what the MTU allows
 
+    # Explicit congestion notification
+    ecn: int = 2  # Linux tcp_ecn, see ustack.tcp.ecn_handshake: 0 never, 1 ask, 2 only accept, ...
+    ecn_fallback: bool = True  # RFC 3168 §6.1.1.1: a SYN that is resent does not ask again
+
     # Loss recovery
     rack: bool = True  # RFC 8985 §6, where SACK was agreed; False: RFC 6675
     tail_loss_probe: bool = True  # RFC 8985 §7
@@ -78,6 +82,7 @@ class TcpConfig:
         """Refuse what no connection can work with, or what an RFC forbids."""
         _within("ttl", self.ttl, 1, 255)  # RFC 1122 §3.2.1.7
         _within("dscp", self.dscp, 0, 63)
+        _within("ecn", self.ecn, 0, 2)
         _within("delayed_ack_us", self.delayed_ack_us, 0, 499_999)  # MUST-40
         _within("sws_override_us", self.sws_override_us, 100_000, SECOND)  # RFC 9293 §3.8.6.2.1
         _within("initial_window_segments", self.initial_window_segments, 1, 1 << 20)

@@ -225,31 +225,6 @@ def test_a_reset_that_carries_text_is_a_reset(version: int) -> None:
 
 
 @both_versions
-def test_an_offer_of_ecn_is_declined(version: int) -> None:
-    # RFC 3168 §6.1.1, RFC 8311 §4: neither ECE, CWR nor ECT until it is implemented
-    host = Host(version)
-    host.listen()
-    peer = Peer(host)
-    assert peer.send("SEW", 0, options=peer.syn_options(MSS, None, False, None)) == [
-        "S. 0:1(0) ack 1"
-    ]
-    peer.put(".", 1, 1)
-    tcb = host.accept()
-    host.send(tcb, b"text")
-    peer.send("E.", 1, 1)
-    host.advance(SECOND)
-    replies = peer.replies()
-    assert replies
-    for reply in replies:
-        assert not set(reply.flags) & set("EW")
-        at = HEADER_LEN
-        traffic_class = (
-            reply.packet.frame[at + 1] if version == 4 else reply.packet.frame[at + 1] >> 4
-        )
-        assert traffic_class & 3 == 0
-
-
-@both_versions
 def test_fast_open_is_off(version: int) -> None:
     # RFC 7413 §2: the option is skipped, text on the SYN is not acknowledged with it
     host = Host(version)

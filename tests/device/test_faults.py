@@ -6,6 +6,7 @@ import pytest
 from tests.device.frames import checksum_is_good, payload_of, seq_of, tcp_frame
 from ustack.device.faults import REORDER_HOLD_US, Faults, LinkConfig
 from ustack.errors import UsageError
+from ustack.wire.ecn import CE, ECT0, ECT1, NOT_ECT, ecn_field, set_ecn_bits
 from ustack.wire.virtio import HEADER_LEN, PLAIN
 
 LATER = 10_000_000  # µs; everything has arrived
@@ -249,3 +250,28 @@ def test_clear_loses_what_is_on_the_way() -> None:
 def test_impossible_values_are_refused(make: Callable[[], LinkConfig]) -> None:
     with pytest.raises(UsageError):
         make()
+
+
+@pytest.mark.parametrize("src", ["10.9.0.2", "fd00:9::2"])
+def test_a_mark_is_for_packets_that_say_ect(src: str) -> None:
+    # RFC 3168 §5: CE is only set where ECT was
+    dst = "10.9.0.1" if "." in src else "fd00:9::1"
+    faults = Faults(LinkConfig(ecn=1.0), random.Random(1))
+    frame = tcp_frame(bytes(3000), src=src, dst=dst, gso_size=1000)
+    for field in (NOT_ECT, ECT1, ECT0, CE):
+        marked = bytearray(frame)
+        set_ecn_bits(marked, HEADER_LEN, field)
+        faults.accept(bytes(marked), 0)
+    out = faults.due(0, 64)
+    assert [ecn_field(packet, HEADER_LEN) for packet in out] == [0] * 3 + [CE] * 9
+    assert all(checksum_is_good(packet) for packet in out)
+    assert faults.counters["marked"] == 6
+
+
+def test_a_tenth_of_the_packets_is_marked() -> None:
+    faults = Faults(LinkConfig(ecn=0.1), random.Random(1))
+    for _ in range(2000):
+        frame = bytearray(tcp_frame(b"text"))
+        set_ecn_bits(frame, HEADER_LEN, ECT0)
+        faults.accept(bytes(frame), 0)
+    assert 150 < faults.counters["marked"] < 250

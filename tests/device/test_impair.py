@@ -17,7 +17,7 @@ FRAME = bytes(10) + PACKET
 
 def test_every_item_of_the_option_text_is_understood() -> None:
     assert parse_impair(
-        "delay=10ms,jitter=2ms,loss=1%,reorder=5%,duplicate=1%,corrupt=0.1%,"
+        "delay=10ms,jitter=2ms,loss=1%,reorder=5%,duplicate=1%,ecn=2%,corrupt=0.1%,"
         "rate=100mbit,queue=100,seed=7"
     ) == ImpairConfig(
         delay_us=10_000,
@@ -25,6 +25,7 @@ def test_every_item_of_the_option_text_is_understood() -> None:
         loss=0.01,
         reorder=0.05,
         duplicate=0.01,
+        ecn=0.02,
         corrupt=0.001,
         rate_bps=100_000_000,
         queue=100,

@@ -99,6 +99,12 @@ class Sent:
     payload: bytes  # of the IP packet
 
     @property
+    def ecn(self) -> int:
+        """The ECN field of the IP header, RFC 3168 §5."""
+        first, second = self.frame[virtio.HEADER_LEN : virtio.HEADER_LEN + 2]
+        return second & 3 if first >> 4 == 4 else second >> 4 & 3
+
+    @property
     def icmp(self) -> icmp.IcmpMessage:
         if self.protocol == ipv4.ICMP:
             return icmp.decode_v4(self.payload)
@@ -333,6 +339,7 @@ class Peer:
         options: bytes | None = None,
         sack: Sequence[tuple[int, int]] = (),
         urgent: int = 0,
+        ecn: int = 0,
     ) -> bytes:
         bits = 0
         for letter in flags:
@@ -356,7 +363,7 @@ class Peer:
             options=options,
             urgent=urgent,
         )
-        return ip_frame(self.src, self.dst, ipv4.TCP, segment)
+        return ip_frame(self.src, self.dst, ipv4.TCP, segment, ecn=ecn)
 
     def put(
         self, flags: str, seq: int, ack: int = 0, payload: bytes = b"", **options: object

@@ -49,7 +49,7 @@ except ImportError:  # the extra `http` is not installed
     default="",
     metavar="TEXT",
     help="Faults in both directions: 'delay=10ms,jitter=2ms,loss=1%,reorder=5%,duplicate=1%,"
-    "corrupt=0.1%,rate=100mbit,queue=100,seed=7'.",
+    "ecn=1%,corrupt=0.1%,rate=100mbit,queue=100,seed=7'.",
 )
 @click.option(
     "--capture",

@@ -10,13 +10,23 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from ustack.errors import MalformedPacket, UsageError
+from ustack.wire.ecn import CE, ECT0, ECT1, ecn_field, set_ecn_bits
 from ustack.wire.gso import split
 from ustack.wire.virtio import HEADER_LEN
 
 REORDER_PASSES = 3  # packets, at most, that overtake one held back; 3 is DupThresh (RFC 5681 §3.2)
 REORDER_HOLD_US = 1_000  # a packet held back for reordering waits no longer for others to pass
 
-COUNTERS = ("passed", "lost", "duplicated", "corrupted", "reordered", "queue_full", "malformed")
+COUNTERS = (
+    "passed",
+    "lost",
+    "duplicated",
+    "marked",
+    "corrupted",
+    "reordered",
+    "queue_full",
+    "malformed",
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,12 +38,13 @@ class LinkConfig:
     loss: float = 0.0
     reorder: float = 0.0  # this fraction of the packets overtakes, or is overtaken by, others
     duplicate: float = 0.0
+    ecn: float = 0.0  # packets that say ECT are marked CE (RFC 3168 §5); others are left alone
     corrupt: float = 0.0  # one bit is flipped somewhere in the IP packet
     rate_bps: int = 0  # bits of IP packets per second; 0: unlimited
     queue: int = 1000  # packets waiting for the rate, then tail drop; Linux txqueuelen: 1000
 
     def __post_init__(self) -> None:
-        for probability in (self.loss, self.reorder, self.duplicate, self.corrupt):
+        for probability in (self.loss, self.reorder, self.duplicate, self.corrupt, self.ecn):
             if not 0.0 <= probability <= 1.0:
                 raise UsageError("a probability must lie between 0 and 100 %")
         if min(self.delay_us, self.jitter_us, self.rate_bps) < 0:
@@ -43,7 +54,9 @@ class LinkConfig:
 
     def needs_wire_packets(self) -> bool:
         """Whether a super-segment must be split before the faults can be true to the wire."""
-        return bool(self.loss or self.reorder or self.duplicate or self.corrupt or self.rate_bps)
+        return bool(
+            self.loss or self.reorder or self.duplicate or self.ecn or self.corrupt or self.rate_bps
+        )
 
 
 @dataclass(slots=True)
@@ -58,7 +71,7 @@ class _HeldBack:
 class Faults:
     """One direction: frames go in at `accept` and come out of `due`, in the order of their time.
 
-    In this order, per packet: loss, duplication, corruption, queue and rate, then delay.
+    In this order, per packet: loss, duplication, mark, corruption, queue and rate, then delay.
     Jitter alone keeps the order (netem lets it reorder; a real path hardly does). `reorder` is
     netem's: the chosen packet skips the delay and so overtakes those before it. On a link without
     delay there is nothing to overtake, so there it is held back until one to three later packets
@@ -128,8 +141,13 @@ class Faults:
         self._held_back.clear()
 
     def _transmit(self, packet: bytes, now: int) -> None:
-        """Corruption, then the queue and the rate."""
+        """Mark and corruption, then the queue and the rate."""
         config = self.config
+        if self._chance(config.ecn) and ecn_field(packet, HEADER_LEN) in (ECT0, ECT1):
+            self.counters["marked"] += 1
+            marked = bytearray(packet)
+            set_ecn_bits(marked, HEADER_LEN, CE)
+            packet = bytes(marked)
         if self._chance(config.corrupt):
             self.counters["corrupted"] += 1
             packet = self._corrupted(packet)

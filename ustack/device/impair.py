@@ -36,7 +36,8 @@ def parse_impair(text: str) -> ImpairConfig:
     >>> parse_impair("delay=10ms,jitter=2ms,loss=1%,rate=100mbit,queue=100,seed=7").delay_us
     10000
 
-    Times take us, ms or s; probabilities a percentage; rate bit, kbit, mbit or gbit per second.
+    Times take us, ms or s; probabilities a percentage (`ecn`: packets that say ECT get CE); rate
+    bit, kbit, mbit or gbit per second.
     Raises UsageError that names the item it cannot read.
     """
     times: dict[str, int] = {}
@@ -48,14 +49,14 @@ def parse_impair(text: str) -> ImpairConfig:
             raise UsageError(f"impair: {item!r}: {key} was given before")
         if key in ("delay", "jitter"):
             times[key] = _quantity(item, value, _TIME_UNITS_US, "10ms, 500us or 1s")
-        elif key in ("loss", "reorder", "duplicate", "corrupt"):
+        elif key in ("loss", "reorder", "duplicate", "ecn", "corrupt"):
             probabilities[key] = _percentage(item, value)
         elif key == "rate":
             numbers[key] = _quantity(item, value, _RATE_UNITS_BPS, "100mbit, 64kbit or 1gbit")
         elif key in ("queue", "seed"):
             numbers[key] = _count(item, value)
         else:
-            known = "delay, jitter, loss, reorder, duplicate, corrupt, rate, queue, seed"
+            known = "delay, jitter, loss, reorder, duplicate, ecn, corrupt, rate, queue, seed"
             raise UsageError(f"impair: {item!r}: the items are {known}")
     return ImpairConfig(
         delay_us=times.get("delay", 0),

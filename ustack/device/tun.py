@@ -32,6 +32,7 @@ TUNSETVNETLE = 0x400454DC  # _IOW('T', 220, int)
 TUN_F_CSUM = 0x01  # we take packets whose checksum is still to be completed
 TUN_F_TSO4 = 0x02
 TUN_F_TSO6 = 0x04
+TUN_F_TSO_ECN = 0x08  # a super-segment may have CWR, for its first piece (RFC 3168 §6.1.2)
 
 IFNAMSIZ = 16  # linux/if.h, with the closing zero
 MIN_MTU = 68  # RFC 791 §3.2
@@ -76,7 +77,7 @@ class TunDevice:
         os.set_blocking(self._fd, False)
         features = 0
         if offload:
-            features = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6
+            features = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
             fcntl.ioctl(self._fd, TUNSETVNETHDRSZ, _INT.pack(HEADER_LEN))
             fcntl.ioctl(self._fd, TUNSETVNETLE, _INT.pack(1))
         fcntl.ioctl(self._fd, TUNSETOFFLOAD, features)

@@ -83,7 +83,9 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_backoff": info.backoff,
         "tcpi_options": (1 if info.timestamps else 0)
         | (2 if info.sack else 0)
-        | (4 if info.snd_wscale or info.rcv_wscale else 0),
+        | (4 if info.snd_wscale or info.rcv_wscale else 0)
+        | (8 if info.ecn else 0)
+        | (16 if info.ecn_seen else 0),
         "tcpi_snd_wscale": info.snd_wscale,
         "tcpi_rcv_wscale": info.rcv_wscale,
         "tcpi_rto": info.rto,
@@ -106,6 +108,7 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_segs_in": info.segs_in,
         "tcpi_segs_out": info.segs_out,
         "tcpi_notsent_bytes": max(0, info.send_queue - info.unacked),
+        "tcpi_delivered_ce": info.delivered_ce,
         "tcpi_snd_wnd": info.snd_wnd,
         "tcpi_rcv_wnd": info.rcv_wnd,
         "tcpi_rcv_rtt": info.rcv_rtt,

@@ -18,6 +18,7 @@ from ustack.tcp.tcb import Tcb
 from ustack.wire import Buffer, ipv4, ipv6, virtio
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
+from ustack.wire.ecn import set_ecn_bits
 
 Write = Callable[[Sequence[Buffer], int], bool]
 
@@ -250,6 +251,8 @@ class Output:
                 # the pseudo-header's sum stands in the field while the rest is summed
                 field = checksum(memoryview(header)[at:], *payload)
                 _WORD.pack_into(header, at + wire_tcp.CHECKSUM_OFFSET, field)
+        if tcb.ecn is not None:
+            _mark(header, tcb.ecn.mark, flags)
         if not self.send((header, *payload), tcb.note or note):
             return False
         if self.tracer is not None:
@@ -358,6 +361,18 @@ class Output:
         else:
             head = ipv6.encode(src, dst, protocol, len(payload), hop_limit=self._ttl, dscp=dscp)
         self.send((virtio.PLAIN + head + payload,), note)
+
+
+def _mark(header: bytearray, field: int, flags: int) -> None:
+    """Put the ECN field into a frame of Output.emit.
+
+    Of a super-segment with CWR only the first piece has it (RFC 3168 §6.1.2): the device must know
+    (virtio 1.2 §5.1.6.2).
+    """
+    if header[1] != virtio.GSO_NONE and flags & wire_tcp.CWR:
+        header[1] |= virtio.GSO_ECN
+    if field:
+        set_ecn_bits(header, virtio.HEADER_LEN, field)
 
 
 class PathMtus:

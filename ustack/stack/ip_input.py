@@ -21,6 +21,7 @@ from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.tcb import Tcb
 from ustack.wire import icmp, ipv4, ipv6, udp, virtio
 from ustack.wire.checksum import ones_sum, pseudo_sum
+from ustack.wire.ecn import ecn_field
 from ustack.wire.gso import complete_checksum
 
 UDP = 17  # IP protocol number
@@ -137,7 +138,9 @@ class IpInput:
         now: int,
     ) -> None:
         """One piece of a datagram; the last one missing delivers the whole."""
-        datagram, reason, dropped = self._reassembler.add(key, offset, more, data, header)
+        datagram, reason, dropped = self._reassembler.add(
+            key, offset, more, data, header, ecn_field(arrived, START)
+        )
         for gone in dropped:
             self._wheel.cancel(gone)
             self._counters["fragments-evicted"] += 1
@@ -153,17 +156,22 @@ class IpInput:
             return
         self._wheel.cancel(self._reassembler.drop(datagram))
         first = datagram.first
+        ecn = self._reassembler.ecn_field(datagram)
         assert first is not None
+        if ecn is None:
+            raise MalformedPacket("fragment-ecn")
         self._counters["datagrams-reassembled"] += 1
         if len(first) == 41:  # IPv6: the protocol, then the fixed header
             protocol, src, dst = first[0], first[9:25], first[25:41]
-            head = ipv6.encode(src, dst, protocol, len(whole), hop_limit=first[8])
+            head = ipv6.encode(src, dst, protocol, len(whole), hop_limit=first[8], ecn=ecn)
         else:
             protocol, src, dst = first[9], first[12:16], first[16:20]
             options = first[ipv4.HEADER_LEN :]
             if len(first) + len(whole) > MAX_PAYLOAD:
                 raise MalformedPacket("fragment-length")  # RFC 791 §3.1: no header can say so
-            head = ipv4.encode(src, dst, protocol, len(whole), ttl=first[8], options=options)
+            head = ipv4.encode(
+                src, dst, protocol, len(whole), ttl=first[8], options=options, ecn=ecn
+            )
         frame = virtio.PLAIN + head + whole
         self._deliver(frame, protocol, src, dst, START + len(head), len(frame), arrived, now)
 

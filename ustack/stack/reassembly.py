@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 
 from ustack.tcp.tcb import NEVER
+from ustack.wire.ecn import CE, NOT_ECT
 
 FRAGMENT_CHARGE = 256  # bytes: rough cost of a piece beside its data
 MAX_PAYLOAD = 65535  # bytes
@@ -13,7 +14,7 @@ MAX_PAYLOAD = 65535  # bytes
 class Datagram:
     """The pieces of one datagram that have arrived."""
 
-    __slots__ = ("due_at", "end", "first", "held", "key", "pieces", "quote", "slot")
+    __slots__ = ("due_at", "ecn", "end", "first", "held", "key", "pieces", "quote", "slot")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
@@ -22,6 +23,7 @@ class Datagram:
         self.first: bytes | None = None  # header of the piece at offset 0
         self.quote = b""  # the frame of that piece, for an ICMP error
         self.held = 0
+        self.ecn: set[int] = set()  # the ECN fields of the pieces
         self.due_at = NEVER
         self.slot: object = None
 
@@ -44,9 +46,10 @@ class Reassembler:
         return len(self._datagrams)
 
     def add(
-        self, key: Hashable, offset: int, more: bool, data: bytes, header: bytes
+        self, key: Hashable, offset: int, more: bool, data: bytes, header: bytes, ecn: int = 0
     ) -> tuple[Datagram | None, str, list[Datagram]]:
-        """Add a piece of datagram `key`. `header`: what goes before the payload of the whole.
+        """Add a piece of datagram `key`. `header`: what goes before the payload of the whole;
+        `ecn`: the ECN field of the piece.
 
         Returns the datagram if it is complete now or has just begun (`pieces` tell), a reason if
         the piece was dropped, and the datagrams given up for want of memory.
@@ -70,6 +73,7 @@ class Reassembler:
         if overlaps:
             return None, "fragment-overlap", [self.drop(datagram)]
         pieces.insert(index, (offset, data))
+        datagram.ecn.add(ecn)
         charge = len(data) + FRAGMENT_CHARGE
         datagram.held += charge
         self._held += charge
@@ -97,6 +101,18 @@ class Reassembler:
                 return None
             reached += len(data)
         return b"".join(data for _, data in datagram.pieces) if reached == datagram.end else None
+
+    @staticmethod
+    def ecn_field(datagram: Datagram) -> int | None:
+        """The ECN field of the whole (RFC 3168 §5.3): a mark on one piece marks it.
+
+        None: it must be dropped, since pieces say that the transport does not understand marks and
+        others that it does. Linux: not only when one of them is CE.
+        """
+        fields = datagram.ecn
+        if NOT_ECT in fields:
+            return NOT_ECT if len(fields) == 1 else None
+        return CE if CE in fields else min(fields)
 
     def drop(self, datagram: Datagram) -> Datagram:
         """Forget `datagram` and return it, for its timer to be cancelled."""

@@ -63,6 +63,7 @@ from ustack.tcp.user_calls import TcpInfo
 from ustack.wire import Buffer
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.checksum import ones_sum
+from ustack.wire.ecn import ecn_field
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
 from ustack.wire.tcp_options import decode_options
 from ustack.wire.virtio import CHECKSUM_KNOWN
@@ -244,10 +245,12 @@ class Stack:
         seg.sack = ()
         seg.options = None
         if type(found) is not Tcb:
-            seg.seq, seg.ack = raw_seq, raw_ack
+            seg.seq, seg.ack, seg.ecn = raw_seq, raw_ack, ecn_field(frame, START)
             self._options(seg, frame, at + 20, text, None)
             self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
             return None
+        if found.ecn is not None:
+            seg.ecn = ecn_field(frame, START)
         rcv_nxt = found.rcv.nxt
         seg.seq = unwrap(raw_seq, rcv_nxt) if rcv_nxt else raw_seq
         seg.ack = unwrap(raw_ack, found.snd.una)
@@ -394,6 +397,7 @@ class Stack:
             self._verify_checksum(frame, start, end, flow)
         seg = Segment()
         seg.frame = arrived
+        seg.ecn = ecn_field(frame, START)
         seg.flags = header.flags
         seg.wnd = header.window
         seg.urgent = header.urgent

@@ -12,9 +12,10 @@ from ustack.config import StackConfig, TcpConfig
 from ustack.stack.flows import Flow, split_key
 from ustack.stack.ip import Output, fixed_headers, flow_label
 from ustack.stack.listener import Listener
-from ustack.stack.syn_request import NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
+from ustack.stack.syn_request import ECN_SHIFT, NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
+from ustack.tcp.ecn_handshake import syn_ack_flags
 from ustack.tcp.handshake import clamp_receive_mss, timestamp_offset, wanted_wscale
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.segment import Segment
@@ -185,7 +186,13 @@ class SynQueue:
         note = "SYN retransmission" if request.timeouts else ""
         window = self._window(said, request)
         self._segment(
-            request, said, said.iss, SYN | ACK, window, self._options(said, request, now), note
+            request,
+            said,
+            said.iss,
+            SYN | ACK | syn_ack_flags(said.flags >> ECN_SHIFT),
+            window,
+            self._options(said, request, now),
+            note,
         )
         request.sent += 1
         request.sent_at = now

@@ -7,17 +7,18 @@ from struct import Struct
 from typing import NamedTuple
 
 from ustack.stack.listener import Listener
+from ustack.tcp.ecn_handshake import judge_syn
 from ustack.tcp.handshake import Opening
 from ustack.tcp.segment import Segment
 from ustack.tcp.tcb import NEVER
-from ustack.wire.tcp import CWR, ECE
 from ustack.wire.tcp_options import Options
 
 # SEG.SEQ of the SYN, our ISN, TSval, timestamp offset, window, MSS (0: not offered),
 # window scale (NO_WSCALE: not offered), flags
 _PACKED = Struct("!IIIIHHBB")
 NO_WSCALE = 0xFF
-SACK, TIMESTAMPS, ECN_SETUP = 1, 2, 4
+SACK, TIMESTAMPS = 1, 2
+ECN_SHIFT = 2  # the other bits of the flags are what ecn_handshake.judge_syn says
 
 
 class Numbers(NamedTuple):
@@ -62,8 +63,7 @@ class SynRequest:
         flags = SACK if options.sack_permitted else 0
         if options.tsval is not None:
             flags |= TIMESTAMPS
-        if seg.flags & (ECE | CWR) == ECE | CWR:
-            flags |= ECN_SETUP
+        flags |= judge_syn(listener.config, seg) << ECN_SHIFT
         self._packed = _PACKED.pack(
             seg.seq,
             iss,
@@ -96,5 +96,12 @@ class SynRequest:
         if said.flags & TIMESTAMPS:
             options.tsval = said.tsval
         return Opening(
-            said.irs, said.iss, said.wnd, options, self.text, self.sent - 1, self.sent_at
+            said.irs,
+            said.iss,
+            said.wnd,
+            options,
+            self.text,
+            self.sent - 1,
+            said.flags >> ECN_SHIFT,
+            self.sent_at,
         )

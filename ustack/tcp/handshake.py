@@ -5,6 +5,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from ustack.config import TcpConfig
+from ustack.tcp import ecn_handshake
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, first_window, largest_window, syn_window
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.seq import MASK32
@@ -111,6 +112,7 @@ class Opening(NamedTuple):
     options: Options  # of the peer's SYN
     text: bytes  # that came on it
     resent: int  # SYN,ACKs beyond the first
+    ecn: int  # see ecn_handshake.judge_syn
     sent_at: int | None  # µs, when the last SYN,ACK left; None: nobody remembers
 
 
@@ -128,6 +130,7 @@ def receive_syn(tcb: Tcb, opening: Opening, now: int) -> None:
     agree_options(tcb, opening.options, now)
     tcb.receive_buffer.limit = first_window(tcb.config, rcv.mss, tcb.ts_on)
     rcv.adv = rcv.nxt + syn_window(tcb.config, rcv.mss, tcb.ts_on)
+    tcb.ecn = ecn_handshake.accepted(opening.ecn)
     start_sending(tcb)
     if opening.text:
         tcb.receive_buffer.insert(rcv.nxt, opening.text)

@@ -1,8 +1,9 @@
 """When to retransmit, and how much.
 
-Three phases: OPEN (no loss known), FAST (fast recovery: RFC 6675 with SACK, RFC 6582 without) and
-LOSS (after a retransmission timeout, RFC 5681 §3.1). In FAST the sending rate follows
-Proportional Rate Reduction (RFC 6937), so data leaves as data arrives and never in bursts.
+Four phases: OPEN (no loss known), FAST (fast recovery: RFC 6675 with SACK, RFC 6582 without),
+LOSS (after a retransmission timeout, RFC 5681 §3.1) and CWR (congestion without loss, RFC 3168). In
+FAST and CWR the sending rate follows Proportional Rate Reduction (RFC 6937), so data leaves as data
+arrives and never in bursts.
 """
 
 from enum import IntEnum
@@ -19,11 +20,13 @@ class Phase(IntEnum):
     OPEN = 0
     FAST = 1
     LOSS = 2
+    CWR = 3
 
 
 OPEN = Phase.OPEN
 FAST = Phase.FAST
 LOSS = Phase.LOSS
+CWR = Phase.CWR
 
 
 class Recovery:
@@ -35,6 +38,7 @@ class Recovery:
         "_out",
         "_window",
         "by_time",
+        "congestion_marks",
         "dup_acks",
         "episodes",
         "force",
@@ -56,6 +60,7 @@ class Recovery:
         self.force = False  # the first retransmission of an episode ignores cwnd (RFC 6675 §5 4.3)
         self.episodes = 0  # of fast recovery
         self.timeouts = 0
+        self.congestion_marks = 0  # how often the window was cut for ECN
         self.timed_out_at = 0  # µs, the last retransmission timeout
         self._flight = 0  # RecoverFS of RFC 6937
         self._delivered = 0  # prr_delivered
@@ -64,7 +69,24 @@ class Recovery:
 
     def window(self, congestion: CongestionControl) -> int:
         """The congestion window in force."""
-        return self._window if self.phase is FAST else congestion.cwnd
+        return self._window if self.phase is FAST or self.phase is CWR else congestion.cwnd
+
+    @property
+    def cuts(self) -> int:
+        """How often the window was reduced, for whatever reason."""
+        return self.episodes + self.timeouts + self.congestion_marks
+
+    def on_congestion(self, congestion: CongestionControl, nxt: int, now: int) -> None:
+        """The peer echoes congestion marks: as for a loss, once per window (RFC 3168 §6.1.2)."""
+        if self.phase is not OPEN:
+            return
+        self._flight = self._window = congestion.cwnd
+        congestion.on_loss(congestion.cwnd, now)
+        self.phase = CWR
+        self.point = nxt
+        self.force = True
+        self.congestion_marks += 1
+        self._delivered = self._out = 0
 
     def detect(self, board: Scoreboard, rtt: RttEstimator, mss: int, now: int) -> int:
         """Mark on `board` what is lost, after an ACK or when `reorder_wait` has passed.
@@ -104,7 +126,7 @@ class Recovery:
     ) -> None:
         """Segments that were given time to arrive late have not arrived (RFC 8985 §6.3)."""
         newly_lost = self.detect(board, rtt, mss, now)
-        if newly_lost and self.phase is OPEN:
+        if newly_lost and (self.phase is OPEN or self.phase is CWR):
             self._begin(board, congestion, nxt, now)
         if newly_lost and self.phase is FAST:
             self.force = True
@@ -136,9 +158,11 @@ class Recovery:
         if acked:
             self.dup_acks = 0
             board.dup_acked = max(0, board.dup_acked - acked) if self.phase is FAST else 0
-            if self.phase is not OPEN and una >= self.point:
-                if self.phase is FAST:
+            # Linux: the reduction lasts until the peer must have seen our CWR
+            if self.phase is not OPEN and una >= self.point + (self.phase is CWR):
+                if self.phase is FAST or self.phase is CWR:
                     congestion.on_recovered(now)
+                if self.phase is FAST:
                     self.rack.on_recovered()
                 self.phase = OPEN
                 ended = True
@@ -151,7 +175,7 @@ class Recovery:
         elif sack and sacked:
             self.dup_acks += 1  # RFC 6675 §2: a duplicate ACK is one with news in its SACK blocks
 
-        many = self.dup_acks >= DUP_THRESH and una > self.point
+        many = self.dup_acks >= DUP_THRESH and (una > self.point or self.phase is CWR)
         if self.by_time and self.rack.reordering_seen:
             many = False  # then only time tells (RFC 8985 §6.2 step 4)
         if sack:
@@ -163,24 +187,25 @@ class Recovery:
                 self.force = True  # the next hole goes out at once
             # RFC 6582 §3.2 step 2: not again for the flight of the last episode
             enter = many
-        if enter and self.phase is OPEN:
+        if enter and (self.phase is OPEN or self.phase is CWR):
             self._begin(board, congestion, nxt, now)
             if many:
                 board.mark_first_lost(mss)
-        if self.phase is FAST:
+        if self.phase is FAST or self.phase is CWR:
             self._proportional_rate(board, congestion, acked + sacked, newly_lost, mss)
             return False
         return acked > 0
 
     def _begin(self, board: Scoreboard, congestion: CongestionControl, nxt: int, now: int) -> None:
-        # What limited transmit has sent beyond cwnd does not count (RFC 5681 §3.2 step 2)
-        congestion.on_loss(min(board.in_flight, congestion.cwnd), now)
+        if self.phase is not CWR:  # there the window has been cut already for this flight
+            # What limited transmit has sent beyond cwnd does not count (RFC 5681 §3.2 step 2)
+            congestion.on_loss(min(board.in_flight, congestion.cwnd), now)
+            self._flight = max(board.in_flight, 1)
+            self._delivered = self._out = 0
         self.phase = FAST
         self.point = nxt
         self.force = True
         self.episodes += 1
-        self._flight = max(board.in_flight, 1)
-        self._delivered = self._out = 0
 
     def _proportional_rate(
         self,
@@ -194,7 +219,8 @@ class Recovery:
         self._delivered += delivered
         pipe = board.pipe()
         if pipe > congestion.ssthresh:
-            budget = -(-self._delivered * congestion.ssthresh // self._flight) - self._out
+            share = -(-self._delivered * congestion.ssthresh // self._flight)
+            budget = -(-share // mss) * mss - self._out  # Linux: whole segments, rounded up
         else:
             budget = max(self._delivered - self._out, delivered)
             if not newly_lost:
@@ -209,13 +235,14 @@ class Recovery:
     def sent(self, size: int) -> None:
         """`size` bytes left, new or again."""
         self.force = False
-        if self.phase is FAST:
+        if self.phase is FAST or self.phase is CWR:
             self._out += size
 
     def on_rto(self, board: Scoreboard, congestion: CongestionControl, nxt: int, now: int) -> None:
         """The retransmission timer expired (RFC 5681 §3.1, RFC 6582 §3.2 step 4)."""
         board.mark_all_lost(forget_sacks=board.first_is_sacked())
-        congestion.on_rto(board.in_flight, board.pipe(), now, self.phase is LOSS)
+        cut_before = self.phase is LOSS or self.phase is CWR
+        congestion.on_rto(board.in_flight, board.pipe(), now, cut_before)
         self.phase = LOSS
         self.point = nxt
         self.dup_acks = 0

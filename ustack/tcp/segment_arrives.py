@@ -4,7 +4,7 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 """
 
 from ustack.errors import ConnectionRefused, ConnectionReset
-from ustack.tcp import buffer_sizes, tail_loss
+from ustack.tcp import buffer_sizes, ecn_handshake, tail_loss
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
 from ustack.tcp.handshake import agree_options, start_sending, timestamp
 from ustack.tcp.recovery import LOSS, OPEN
@@ -93,6 +93,8 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ts_recent = tsval
         tcb.ts_recent_at = now
     tcb.last_received_at = now
+    if tcb.ecn is not None:
+        tcb.ecn.arrives(tcb, seg)
     fin_acked = _acknowledge(tcb, seg, now)
     tcb.keep_alive_probes = 0  # the peer is there
     if seg.ack >= snd.una:
@@ -147,6 +149,7 @@ def predicted(
         or receive_buffer.held
         or rcv.fin is not None
         or not snd.wnd
+        or tcb.ecn is not None
         or (tcb.ts_on and (tsval is None or (tsval - tcb.ts_recent) & MASK32 >= 0x8000_0000))
     ):
         return False
@@ -297,6 +300,8 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
     tcb.receive_buffer.limit = first_window(tcb.config, rcv.mss, tcb.ts_on)
     tcb.last_ack_sent = rcv.nxt
     agree_options(tcb, seg.options, now)
+    if tcb.ecn is not None:
+        ecn_handshake.answered(tcb, seg)
     start_sending(tcb)
     if flags & ACK:
         set_state(tcb, ESTABLISHED)
@@ -401,6 +406,8 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         duplicate = True  # RFC 5681 §2
     if acked == 0 and sacked_at is not None:
         tcb.rtt.sample(now - sacked_at)  # sent once and arrived: valid by Karn's rule
+    if tcb.ecn is not None and acked >= 0 and flight and tcb.ecn.congested(tcb, seg):
+        tcb.recovery.on_congestion(congestion, snd.nxt, now)
     if flight and (acked > 0 or sacked or duplicate):
         if (
             tcb.recovery.phase is OPEN

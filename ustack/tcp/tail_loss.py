@@ -2,7 +2,7 @@
 can tell. So after two round trips of silence one segment is sent that will be answered by SACK.
 """
 
-from ustack.tcp.recovery import OPEN
+from ustack.tcp.recovery import FAST, LOSS, OPEN
 from ustack.tcp.tcb import NEVER, Tcb
 
 MAX_ACK_DELAY_US = 200_000  # Linux TCP_RTO_MIN: a lone segment may wait for a delayed ACK
@@ -20,7 +20,8 @@ def schedule(tcb: Tcb, now: int) -> None:  # hot
         or board.lost
         or tcb.tail_probe_end is not None
         or not srtt
-        or tcb.recovery.phase is not OPEN
+        or tcb.recovery.phase is FAST
+        or tcb.recovery.phase is LOSS
         or not tcb.snd.wnd
     ):
         timers.pto = NEVER

@@ -5,7 +5,8 @@ Three modules act on it, one for each kind of event: user_calls, segment_arrives
 `header` (the packet template of stack/ip.py).
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ustack.config import TcpConfig
 from ustack.errors import UStackError
@@ -18,6 +19,10 @@ from ustack.tcp.rtt import RttEstimator
 from ustack.tcp.scoreboard import Scoreboard
 from ustack.tcp.send_buffer import SendBuffer
 from ustack.tcp.state import CLOSED, State, set_state
+from ustack.wire import Buffer
+
+if TYPE_CHECKING:
+    from ustack.tcp.ecn import Ecn
 
 NEVER = 1 << 62  # µs; later than any deadline
 
@@ -165,6 +170,7 @@ class Tcb:
         "detached",
         "dirty",
         "due_at",
+        "ecn",
         "eof",
         "error",
         "events",
@@ -264,6 +270,7 @@ class Tcb:
         self.ts_recent_at = now
         self.ts_echoed = 0  # the last TSecr that was looked at by the tuner
         self.ts_offset = 0  # added to our timestamp clock, 32 bits
+        self.ecn: Ecn | None = None  # asked for or agreed
         self.last_ack_sent = 0  # Last.ACK.sent (RFC 7323 §4.3)
         self.fixed_headers = fixed_headers  # IP and TCP headers without options, bytes
         self.path_mtu_payload = rcv_mss  # cap on payload + options from the path MTU
@@ -315,6 +322,24 @@ class Tcb:
         self.header: object = None
         self.due_at = NEVER  # where the timer wheel holds this Tcb
         self.slot: object = None
+
+
+class Emit(Protocol):
+    """Hands one segment to IP. False: the device is full and took nothing."""
+
+    def __call__(
+        self,
+        tcb: Tcb,
+        seq: int,
+        flags: int,
+        window: int,
+        options: bytes,
+        payload: Sequence[Buffer],
+        size: int,
+        urgent: int,
+        note: str,
+    ) -> bool:
+        """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`."""
 
 
 def finish(tcb: Tcb, error: UStackError | None) -> None:

@@ -4,42 +4,25 @@
 packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
-
 from ustack.tcp import tail_loss
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
 from ustack.tcp.handshake import syn_options, timestamp, timestamps
-from ustack.tcp.recovery import FAST, LOSS, OPEN
+from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
-from ustack.tcp.tcb import NEVER, READABLE, Tcb
-from ustack.wire import Buffer
+from ustack.tcp.tcb import NEVER, READABLE, Emit, Tcb
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 from ustack.wire.tcp_options import encode_options
 
 SACK_HEADER = 4  # bytes: NOP, NOP, kind, length (RFC 2018 §3)
 SACK_BLOCK = 8  # bytes
-RESEND_NOTES = {FAST: "fast retransmit", LOSS: "retransmission after RTO", OPEN: "retransmission"}
+RESEND_NOTES = {
+    FAST: "fast retransmit",
+    LOSS: "retransmission after RTO",
+    OPEN: "retransmission",
+    CWR: "retransmission",
+}
 QUANTUM = 2 * 65536  # bytes one connection may send before the others have their turn
-
-
-class Emit(Protocol):
-    """Hands one segment to IP. False: the device is full and took nothing."""
-
-    def __call__(
-        self,
-        tcb: Tcb,
-        seq: int,
-        flags: int,
-        window: int,
-        options: bytes,
-        payload: Sequence[Buffer],
-        size: int,
-        urgent: int,
-        note: str,
-    ) -> bool:
-        """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`."""
 
 
 def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  # hot
@@ -50,6 +33,8 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     False: the device is full or the quantum is used up; call again. Nothing counts as sent that
     `emit` has not taken.
     """
+    if tcb.ecn is not None:
+        emit = tcb.ecn.emitter(emit)
     state = tcb.state
     if state is SYN_SENT or state is SYN_RECEIVED:
         if tcb.syn_due:

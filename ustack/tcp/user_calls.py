@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
+from ustack.tcp import ecn_handshake
 from ustack.tcp.buffer_sizes import text_was_read
 from ustack.tcp.recovery import Phase
 from ustack.tcp.state import (
@@ -28,6 +29,7 @@ def open_active(tcb: Tcb, now: int) -> None:
     """OPEN, active: a SYN becomes due (§3.10.1)."""
     set_state(tcb, SYN_SENT)
     tcb.syn_due = True
+    ecn_handshake.offer(tcb)
     tcb.stalled_since = now
     if tcb.config.user_timeout_us is not None:
         tcb.timers.user = now + tcb.config.user_timeout_us
@@ -204,6 +206,9 @@ class TcpInfo:
     bytes_received: int
     segs_in: int
     segs_out: int
+    ecn: str  # "": none, "ecn": RFC 3168, "accecn": RFC 9768
+    ecn_seen: bool  # the peer's packets have carried ECT or CE
+    delivered_ce: int  # packets of ours that arrived with CE, as far as the peer has told
     timer: tuple[str, int] | None
 
 
@@ -253,5 +258,8 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         bytes_received=counters.bytes_received,
         segs_in=counters.segments_in,
         segs_out=counters.segments_out,
+        ecn=tcb.ecn.name if tcb.ecn else "",
+        ecn_seen=tcb.ecn is not None and tcb.ecn.seen,
+        delivered_ce=tcb.ecn.delivered_ce if tcb.ecn else 0,
         timer=(running, left) if timers[running] != NEVER else None,
     )

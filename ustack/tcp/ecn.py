@@ -1,0 +1,126 @@
+"""Explicit Congestion Notification (RFC 3168): routers mark packets instead of dropping them.
+
+The receiver echoes a mark with ECE on every ACK until the sender says with CWR that it has reduced
+its window. `Ecn` is the state of one connection, and exists only once ECN was asked for or agreed;
+`ecn_handshake` makes it, `accurate_ecn` has the other feedback, that of RFC 9768.
+"""
+
+from collections.abc import Sequence
+
+from ustack.tcp.segment import Segment
+from ustack.tcp.tcb import Emit, Tcb
+from ustack.wire import Buffer
+from ustack.wire.ecn import CE, ECT0, NOT_ECT
+from ustack.wire.tcp import ACK, CWR, ECE, SYN
+
+QUICK_ACKS = 2  # Linux: as many ACKs at once when the marks change; its sender's window is small
+WINDOW_PROBE = "zero-window probe"
+
+
+class Ecn:
+    """ECN as RFC 3168 has it. What `mark` says goes into the IP header of the next packet."""
+
+    __slots__ = ("_cuts_told", "_delivered", "delivered_ce", "echo", "ect", "mark", "seen")
+
+    def __init__(self) -> None:
+        self.ect = True  # our data may say that we understand marks
+        self.mark = NOT_ECT
+        self.echo = False  # a mark has arrived and no CWR since (RFC 3168 §6.1.3)
+        self.seen = False  # the peer's data has carried ECT or CE
+        self.delivered_ce = 0  # segments acknowledged with an echo
+        self._delivered = (
+            1  # octets acknowledged or SACKed up to the last ACK; the first is our SYN
+        )
+        self._cuts_told = 0  # reductions of the window that the peer knows of
+
+    @property
+    def name(self) -> str:
+        """What the feedback is called."""
+        return "ecn"
+
+    # ------------------------------------------------------------------ receiver
+
+    def arrives(self, tcb: Tcb, seg: Segment) -> None:
+        """An acceptable segment: remember its mark for the ACKs to come (RFC 3168 §6.1.3)."""
+        if seg.flags & CWR:
+            self.echo = False
+            if seg.len:
+                tcb.ack_now = True  # Linux: the peer's window may be a single segment
+        if not seg.payload:
+            return
+        if seg.ecn == CE:
+            self.seen = True
+            if not self.echo:
+                self.echo = True
+                tcb.quick_acks = max(tcb.quick_acks, QUICK_ACKS)
+                tcb.ack_now = tcb.flush_now = True  # before a CWR of the same batch
+        elif seg.ecn != NOT_ECT:
+            self.seen = True
+        elif self.seen:  # Linux: a retransmission, since those go unmarked (§6.1.5)
+            tcb.quick_acks = max(tcb.quick_acks, QUICK_ACKS)
+
+    # ------------------------------------------------------------------ sender
+
+    def congested(self, tcb: Tcb, seg: Segment) -> bool:
+        """The peer says with `seg`, no ACK of the past, that packets of ours were marked."""
+        packets = self.newly_delivered(tcb)[0]
+        if not seg.flags & ECE:
+            return False
+        self.delivered_ce += packets
+        return True
+
+    def newly_delivered(self, tcb: Tcb) -> tuple[int, int]:
+        """The segments and bytes that the last ACK has told of for the first time."""
+        delivered = tcb.snd.una - tcb.snd.iss + tcb.scoreboard.sacked
+        size = max(delivered - self._delivered, 0)
+        self._delivered = delivered
+        return -(-size // tcb.snd.mss), size
+
+    def emitter(self, emit: Emit) -> Emit:
+        """`emit` for this connection: with ECE, CWR and the ECN field as they are due."""
+
+        def emit_with_ecn(
+            tcb: Tcb,
+            seq: int,
+            flags: int,
+            window: int,
+            options: bytes,
+            payload: Sequence[Buffer],
+            size: int,
+            urgent: int,
+            note: str,
+        ) -> bool:
+            self.mark = NOT_ECT
+            if flags & SYN:
+                flags = self._on_syn(tcb, flags)
+                return emit(tcb, seq, flags, window, options, payload, size, urgent, note)
+            if self.echo:
+                flags |= ECE
+            cuts = self._cuts_told
+            # RFC 3168 §6.1.5, §6.1.6: neither what is resent nor window probes
+            if size and seq >= tcb.snd.nxt and note != WINDOW_PROBE:
+                if self.ect:
+                    self.mark = ECT0
+                cuts = tcb.recovery.cuts
+                if cuts != self._cuts_told:
+                    flags |= CWR
+            if not emit(tcb, seq, flags, window, options, payload, size, urgent, note):
+                return False
+            self._cuts_told = cuts
+            return True
+
+        return emit_with_ecn
+
+    def _on_syn(self, tcb: Tcb, flags: int) -> int:
+        """The flags of our SYN or SYN,ACK (RFC 3168 §6.1.1)."""
+        if flags & ACK:
+            return flags | ECE
+        if tcb.retransmits and tcb.config.ecn_fallback:  # §6.1.1.1: the bits may be what is dropped
+            self.ect = False  # §6.1.1: a plain SYN was sent
+            return flags
+        return flags | ECE | CWR
+
+    def answered(self, tcb: Tcb) -> None:
+        """The peer has agreed to our offer. Linux: the timeout of a SYN is a reduction to tell."""
+        if tcb.retransmits:
+            self._cuts_told -= 1
