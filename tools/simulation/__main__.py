@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from tools.simulation.campaign import (
     Failure,
     Report,
     jobs,
+    run_duel,
     run_seed,
     run_seeds,
 )
 from tools.simulation.goodput import SNAPSHOT, table
+from tools.simulation.model_world import random_duel
 from tools.simulation.scenario import random_scenario
 
 ARTIFACTS = Path("artifacts")
@@ -40,6 +43,7 @@ def seed_range(_context: click.Context, _option: click.Parameter, text: str) -> 
 @click.option("--seeds", metavar="A..B", callback=seed_range, default="1..200", show_default=True)
 @click.option("-j", "processes", type=click.IntRange(1), help="Processes; default: all cores.")
 @click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler; needs distributed.")
+@click.option("--model", is_flag=True, help="Only against the model (else every eighth also).")
 @click.option("--capture", is_flag=True, help="Keep the captures of every seed in artifacts/.")
 @click.option("--show", is_flag=True, help="Only print the scenarios of the seeds.")
 @click.option("--goodput", is_flag=True, help=f"Only write {SNAPSHOT.name} anew.")
@@ -47,6 +51,7 @@ def main(
     seeds: range,
     processes: int | None,
     scheduler: str | None,
+    model: bool,
     capture: bool,
     show: bool,
     goodput: bool,
@@ -63,18 +68,18 @@ def main(
         return
     if show:
         for seed in seeds:
-            print(random_scenario(seed))
+            print(random_duel(seed) if model else random_scenario(seed))
         return
     report = Report()
     if capture:
         for seed in seeds:
             report.seeds += 1
-            reason = capture_seed(seed)
+            reason = capture_seed(seed, model)
             if reason:
-                report.failures.append(Failure(seed, reason))
+                report.failures.append(Failure(seed, reason, model))
             print(f"seed {seed}: {folder(seed)}")
     else:
-        for portion in portions(seeds, processes, scheduler):
+        for portion in portions(seeds, processes, scheduler, model):
             for failure in portion.failures:
                 tell(failure, keep=len(report.failures) < FIRST_FAILURES)
             report.add(portion)
@@ -86,25 +91,30 @@ def main(
             f"{report.virtual_us / 3.6e9:.1f} hours of virtual time; ends: "
             + ", ".join(f"{count} {name}" for name, count in report.outcomes.most_common())
         )
+    if report.duels:
+        print(f"{report.duels} of them against the model" if not model else "against the model")
     failed = len(report.failures)
     print(f"{report.seeds - failed} passed, {failed} failed")
     raise SystemExit(failed > 0)
 
 
-def portions(seeds: range, processes: int | None, scheduler: str | None) -> Iterator[Report]:
+def portions(
+    seeds: range, processes: int | None, scheduler: str | None, only_model: bool = False
+) -> Iterator[Report]:
     """Reports of workers, here or on a cluster."""
     if scheduler is not None:
-        yield from on_cluster(scheduler, seeds)
+        yield from on_cluster(scheduler, seeds, only_model)
         return
     processes = processes or os.cpu_count() or 1
+    run = partial(run_seeds, only_model=only_model)
     if processes == 1:
-        yield from map(run_seeds, jobs(seeds))
+        yield from map(run, jobs(seeds))
         return
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap(run_seeds, jobs(seeds))
+        yield from pool.imap(run, jobs(seeds))
 
 
-def on_cluster(address: str, seeds: range) -> Iterator[Report]:
+def on_cluster(address: str, seeds: range, only_model: bool) -> Iterator[Report]:
     """Reports of the workers of a dask cluster."""
     try:
         cluster = import_module("tools.simulation.cluster")
@@ -112,7 +122,7 @@ def on_cluster(address: str, seeds: range) -> Iterator[Report]:
         install = f"{sys.executable} -m pip install distributed"
         raise click.ClickException(f"--scheduler needs dask: {install}") from error
     try:
-        yield from cluster.reports(address, jobs(seeds, SEEDS_PER_CLUSTER_JOB))
+        yield from cluster.reports(address, jobs(seeds, SEEDS_PER_CLUSTER_JOB), only_model)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"scheduler {address}: {error}") from error
 
@@ -120,9 +130,9 @@ def on_cluster(address: str, seeds: range) -> Iterator[Report]:
 def tell(failure: Failure, *, keep: bool) -> None:
     """Print a failure with the command that repeats it; `keep`: leave its captures."""
     print(f"seed {failure.seed}: {failure.reason}")
-    print(f"    tools/sim --seeds {failure.seed} --capture")
+    print(f"    tools/sim --seeds {failure.seed} --capture{' --model' if failure.model else ''}")
     if keep:
-        capture_seed(failure.seed)
+        capture_seed(failure.seed, failure.model)
         print(f"    {folder(failure.seed)}")
 
 
@@ -131,10 +141,11 @@ def folder(seed: int) -> Path:
     return ARTIFACTS / f"sim-{seed}"
 
 
-def capture_seed(seed: int) -> str:
+def capture_seed(seed: int, model: bool) -> str:
     """Run `seed` with captures. Returns why it failed, if it did."""
     folder(seed).mkdir(parents=True, exist_ok=True)
-    return run_seed(seed, Report(), folder(seed))
+    run = run_duel if model else run_seed
+    return run(seed, Report(), folder(seed))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tools.simulation.portable import packed_code, work
 work.__module__ = "__main__"  # dask then sends the function, not the name of a module it would need
 
 
-def reports(address: str, portions: list[range]) -> Iterator[Report]:
+def reports(address: str, portions: list[range], only_model: bool) -> Iterator[Report]:
     """Yields a report for each portion, in the order in which they come.
 
     Raises OSError if there is no scheduler, ValueError if a worker cannot run ustack.
@@ -23,7 +23,8 @@ def reports(address: str, portions: list[range]) -> Iterator[Report]:
     with Client(address) as client:
         code = client.scatter(packed_code(), broadcast=True)
         futures = [
-            client.submit(work, code, seeds.start, seeds.stop, pure=False) for seeds in portions
+            client.submit(work, code, seeds.start, seeds.stop, only_model, pure=False)
+            for seeds in portions
         ]
         for future in as_completed(futures):
             report = pickle.loads(future.result())

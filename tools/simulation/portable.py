@@ -22,14 +22,15 @@ def packed_code() -> bytes:
     return packed.getvalue()
 
 
-def work(code: bytes, start: int, stop: int) -> bytes:
-    """On a worker: the pickled report on seeds `start` to `stop` - 1.
+def work(code: bytes, start: int, stop: int, only_model: bool = False) -> bytes:
+    """On a worker: the pickled report of `run_seeds` on seeds `start` to `stop` - 1.
 
     In a process of its own, since the worker may have imported another ustack long ago.
     """
     seeds = (
         "import pickle, sys; from tools.simulation.campaign import run_seeds; "
-        f"sys.stdout.buffer.write(pickle.dumps(run_seeds(range({start}, {stop}))))"
+        f"report = run_seeds(range({start}, {stop}), only_model={only_model}); "
+        "sys.stdout.buffer.write(pickle.dumps(report))"
     )
     with tempfile.NamedTemporaryFile(suffix=".zip") as archive:
         archive.write(code)
