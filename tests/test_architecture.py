@@ -33,7 +33,7 @@ LAYERS: dict[str, set[str]] = {
 TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
-    | {"send_buffer", "receive_buffer", "receive_tuning"},
+    | {"send_buffer", "send_marks", "receive_buffer", "receive_tuning"},
     {"scoreboard"},
     {"recovery"},
     {"tcb"},

@@ -27,6 +27,7 @@ from typing import IO, NoReturn
 
 import click
 
+from tools.kernel_messages import CONTROL_SIZE, control_message
 from ustack.device.tun import TunDevice
 from ustack.drill.constants import CONSTANTS
 from ustack.drill.failure import ScriptFailure
@@ -40,6 +41,7 @@ from ustack.drill.script import Settings
 from ustack.drill.settings import IP_VERSIONS, Option
 from ustack.errors import MalformedFile, MalformedPacket
 from ustack.stack.sockets import Call
+from ustack.wire.gso import split
 from ustack.wire.virtio import HEADER_LEN, PLAIN
 
 TUN = "tun0"  # the name that scripts use
@@ -73,9 +75,10 @@ class KernelHost:
     def __init__(self, settings: Settings) -> None:
         _require_namespace()
         self._settings = settings
-        self._tun = TunDevice(TUN, offload=False, mtu=settings.device_mtu)
+        # With offload, as scripts are written for it: without, MSG_ZEROCOPY ends at once.
+        self._tun = TunDevice(TUN, mtu=settings.device_mtu)
         _configure(settings)
-        self.api = KernelApi()
+        self.api = KernelApi(self._epoch_us)
         self._started_ns = time.monotonic_ns()
         self._packets: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._stopped = False
@@ -90,13 +93,18 @@ class KernelHost:
                 continue
             now = time.monotonic_ns()
             for frame in self._tun.read(READ_BUDGET, 0):
-                self._packets.put((now, frame[HEADER_LEN:]))
+                for packet in split(frame):
+                    self._packets.put((now, packet[HEADER_LEN:]))
 
     def prepare(self, text: str, position: Position) -> None:
         self.command(text, position)
 
     def start(self) -> None:
         self._started_ns = time.monotonic_ns()
+
+    def _epoch_us(self) -> int:
+        """The wall clock when the test began."""
+        return (time.time_ns() - time.monotonic_ns() + self._started_ns) // 1000
 
     def now(self) -> int:
         return (time.monotonic_ns() - self._started_ns) // 1000
@@ -217,7 +225,8 @@ def _now(action: Callable[[], int | None]) -> Call[int]:
 class KernelApi:
     """`SocketApi` on real sockets; descriptors are the kernel's."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch_us: Callable[[], int]) -> None:
+        self._epoch_us = epoch_us
         self._sockets: dict[int, socket.socket] = {}
         self._epolls: dict[int, select.epoll] = {}
         self._epoll_data: dict[tuple[int, int], int] = {}
@@ -283,17 +292,10 @@ class KernelApi:
         if null:
             result = int(_libc.recv(fd, None, size, flags))
             return Message(result if result >= 0 else _raise_errno())
-        data, control, out_flags, _ = sock.recvmsg(size, socket.CMSG_SPACE(INT), flags)
-        size = len(data)
-        unread = next(
-            (
-                int.from_bytes(value[:INT], sys.byteorder)
-                for level, kind, value in control
-                if (level, kind) == (CONSTANTS["SOL_TCP"], CONSTANTS["TCP_CM_INQ"])
-            ),
-            None,
-        )
-        return Message(size, out_flags & ~CONSTANTS["MSG_TRUNC"], unread)
+        data, control, out_flags, _ = sock.recvmsg(size, CONTROL_SIZE, flags)
+        epoch_us = self._epoch_us()
+        messages = tuple(control_message(*each, epoch_us) for each in control)
+        return Message(len(data), out_flags, messages)
 
     def shutdown(self, fd: int, how: int) -> Call[int]:
         return _now(lambda: self.socket_of(fd).shutdown(how))

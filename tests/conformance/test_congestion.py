@@ -137,7 +137,7 @@ def test_the_third_duplicate_ack_with_news_begins_recovery_of_small_segments_too
     host.advance(50 * MS)
     assert peer_sack(peer, [(11, 21)]) == []
     assert peer_sack(peer, [(11, 31)]) == []
-    assert peer_sack(peer, [(11, 41)]) == [". 1:11(10) ack 1"]
+    assert peer_sack(peer, [(11, 41)]) == ["P. 1:11(10) ack 1"]
     assert peer_sack(peer, [(11, 51)]) == []
 
 

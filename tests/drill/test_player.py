@@ -275,3 +275,31 @@ def test_text_goes_through_pipes_and_files(tmp_path: Path) -> None:
 def test_two_runs_send_the_same_bytes() -> None:
     first, second = (play(ESTABLISHED + "+0 > . 1:1(0) ack 1").lines for _ in range(2))
     assert first == second
+
+
+ZEROCOPY = (
+    ESTABLISHED.replace("+0 bind", "+0 setsockopt(3, SOL_SOCKET, SO_ZEROCOPY, [1], 4) = 0\n+0 bind")
+    + """
++0 send(4, ..., 1000, MSG_ZEROCOPY) = 1000
++0 > P. 1:1001(1000) ack 1
++.1 < . 1:1(0) ack 1001 win 257
++0 recvmsg(4, {msg_name(...)=..., msg_iov(1)=[{...,0}], msg_flags=MSG_ERRQUEUE, msg_control=[
+    {cmsg_level=CMSG_LEVEL_IP, cmsg_type=CMSG_TYPE_RECVERR,
+     cmsg_data={ee_errno=0, ee_origin=SO_EE_ORIGIN_ZEROCOPY, ee_type=0, ee_code=1,
+                ee_info=0, ee_data=0}}]}, MSG_ERRQUEUE) = 0
+"""
+)
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("ee_data=0", "ee_data=7", "ee_data: expected 7, actual 0"),
+        ("cmsg_type=CMSG_TYPE_RECVERR", "cmsg_type=IP_TTL", "expected level 0 type 2"),
+        ("msg_flags=MSG_ERRQUEUE", "msg_flags=0", "msg_flags: expected 0, actual 8192"),
+        (", msg_control=[\n", ", msg_control=[{cmsg_level=1, cmsg_type=1, cmsg_data=1},\n", "2"),
+    ],
+)
+def test_a_control_message_that_differs_is_named(old: str, new: str, said: str) -> None:
+    assert passes(ZEROCOPY)
+    assert said in failure(ZEROCOPY.replace(old, new))

@@ -144,3 +144,39 @@ def test_the_buffer_agrees_with_a_plain_bytearray(steps: list[tuple[object, ...]
         assert buffer.start == base
     if model:
         assert joined(buffer.views(base, base + len(model))) == model
+
+
+def sent_in_writes(*sizes: int) -> SendBuffer:
+    """A buffer from position 0 whose writes were sent one by one."""
+    buffer = SendBuffer(0, 100_000)
+    for size in sizes:
+        buffer.append(bytes(size))
+        assert buffer.push_at(buffer.end)
+    return buffer
+
+
+def test_what_is_sent_again_ends_with_its_write() -> None:
+    buffer = sent_in_writes(1000, 1000, 300, 300, 5000)
+    assert buffer.resend_end(0, 7600, 1460) == 1000
+    assert buffer.resend_end(1000, 7600, 1460) == 2300
+    assert buffer.resend_end(2300, 7600, 1460) == 2600
+    assert buffer.resend_end(2600, 7600, 1460) == 7600
+    assert buffer.resend_end(1000, 1500, 1460) == 1500
+    assert buffer.pushed_at(2300)
+    assert not buffer.pushed_at(2400)
+
+
+def test_ends_of_writes_are_forgotten_when_acknowledged() -> None:
+    buffer = sent_in_writes(1000, 1000, 1000)
+    buffer.release(1500)
+    assert not buffer.pushed_at(1000)
+    assert buffer.pushed_at(2000)
+    buffer.release(3000)
+    assert not buffer.pushed_at(2000)
+
+
+def test_pushes_inside_a_write() -> None:
+    buffer = SendBuffer(0, 1000)
+    buffer.append(bytes(30))
+    buffer.push_inside([10, 20])
+    assert [at for at in range(1, 31) if buffer.push_at(at)] == [10, 20, 30]

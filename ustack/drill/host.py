@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ustack.drill.lexer import Position
 from ustack.drill.packets import LivePacket
+from ustack.stack.error_queue import ControlMessage
 from ustack.stack.sockets import Call
 
 
@@ -32,7 +33,7 @@ class Message:
 
     size: int
     flags: int = 0
-    unread: int | None = None  # TCP_INQ, when it was switched on
+    control: tuple[ControlMessage, ...] = ()  # times are µs since the start of the test
 
 
 @dataclass(slots=True)

@@ -11,8 +11,9 @@ from typing import NoReturn
 from ustack.drill import arguments
 from ustack.drill.constants import CONSTANTS
 from ustack.drill.failure import ScriptFailure
-from ustack.drill.host import Message, SocketApi
+from ustack.drill.host import SocketApi
 from ustack.drill.mapping import SocketsUnderTest
+from ustack.drill.messages import check_control
 from ustack.drill.script import (
     Anything,
     Array,
@@ -212,32 +213,8 @@ class Syscalls:
             arguments.number(event, expected.get("msg_flags") or Integer(0)),
             message.flags,
         )
-        self._check_control(event, expected, message)
+        check_control(event, expected, message, self._settings.tolerance_us)
         return message.size
-
-    def _check_control(self, event: SyscallEvent, expected: Struct, message: Message) -> None:
-        control = expected.get("msg_control")
-        written = control.items if isinstance(control, Array) else ()
-        wanted: list[tuple[int, int, int]] = []
-        for item in written:
-            parts = arguments.struct(event, item)
-            level, kind, data = (parts.get(key) for key in ("cmsg_level", "cmsg_type", "cmsg_data"))
-            if level is None or kind is None or data is None or isinstance(data, Struct):
-                raise ScriptFailure(event.position, "this control message is not supported")
-            wanted.append(
-                (
-                    arguments.number(event, level),
-                    arguments.number(event, kind),
-                    arguments.number(event, data),
-                )
-            )
-        actual: list[tuple[int, int, int]] = []
-        if message.unread is not None:
-            actual.append((CONSTANTS["SOL_TCP"], CONSTANTS["TCP_CM_INQ"], message.unread))
-        if wanted != actual:
-            raise ScriptFailure(
-                event.position, f"control messages: expected {wanted}, actual {actual}"
-            )
 
     # Closing and control
 

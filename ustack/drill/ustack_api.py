@@ -3,13 +3,14 @@
 import errno
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ustack.drill.constants import CONSTANTS
 from ustack.drill.host import Message
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
+from ustack.stack.error_queue import ControlMessage, Stamp
 from ustack.stack.readiness import Epoll, poll
 from ustack.stack.sockets import Call, Socket, SocketLayer
 
@@ -46,8 +47,10 @@ File = Socket | Epoll | Pipe | RegularFile
 class UstackApi:
     """A table of descriptors; `clock` gives the time of the stack."""
 
-    def __init__(self, layer: SocketLayer, clock: Callable[[], int]) -> None:
+    def __init__(self, layer: SocketLayer, clock: Callable[[], int], epoch_us: int = 0) -> None:
+        """`epoch_us`: what the clock shows when the script begins."""
         self._layer = layer
+        self._epoch_us = epoch_us
         self._clock = clock
         self._files: dict[int, File] = {}
 
@@ -114,15 +117,20 @@ class UstackApi:
         size = sum(sizes)
         if null and size:
             raise os_error(errno.EFAULT)
-        return (yield from socket.send(bytes(size), flags, self._clock()))
+        return (yield from socket.send(bytes(size), flags, self._clock(), sizes))
 
     def receive(self, fd: int, size: int, flags: int, null: bool) -> Call[Message]:
         socket = self._socket(fd)
         if null and size and not flags & c.MSG_TRUNC and socket.input_queue():
             raise os_error(errno.EFAULT)
         received = yield from socket.receive(size, flags, self._clock())
-        wants_queue = socket.getsockopt(c.IPPROTO_TCP, c.TCP_INQ, self._clock())
-        return Message(received.size, 0, socket.input_queue() if wants_queue else None)
+        return Message(received.size, received.flags, tuple(map(self._timed, received.control)))
+
+    def _timed(self, message: ControlMessage) -> ControlMessage:
+        """A time stamp as the script counts."""
+        if not isinstance(message.data, Stamp):
+            return message
+        return replace(message, data=Stamp(message.data.time_us - self._epoch_us))
 
     def shutdown(self, fd: int, how: int) -> Call[int]:
         yield from ()

@@ -106,7 +106,7 @@ class VirtualHost:
         seeded = random.Random(0)  # the same in every run
         self._stack = Stack(config, secret=SECRET, randrange=seeded.randrange, probe=self._probe)
         self._layer = SocketLayer(self._stack, self.environment.tcp)
-        self._api = UstackApi(self._layer, self._clock)
+        self._api = UstackApi(self._layer, self._clock, EPOCH_US)
 
     def _clock(self) -> int:
         return EPOCH_US + self._now

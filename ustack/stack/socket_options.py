@@ -132,9 +132,17 @@ STORED_OPTIONS: Mapping[Key, int] = {
     (c.IPPROTO_TCP, c.TCP_QUICKACK): 1,
     (c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT): 0,
     (c.IPPROTO_TCP, c.TCP_INQ): 0,
+    (c.SOL_SOCKET, c.SO_TIMESTAMPING): 0,
+    (c.SOL_SOCKET, c.SO_ZEROCOPY): 0,
     (c.IPPROTO_IP, c.IP_RECVERR): 0,
     (c.IPPROTO_IPV6, c.IPV6_RECVERR): 0,
     (c.IPPROTO_IPV6, c.IPV6_V6ONLY): 0,
+}
+# What setsockopt takes of them, else EINVAL
+_RANGES: Mapping[Key, tuple[int, int]] = {
+    (c.SOL_SOCKET, c.SO_ZEROCOPY): (0, 1),
+    (c.SOL_SOCKET, c.SO_TIMESTAMPING): (0, c.SOF_TIMESTAMPING_MASK),
+    (c.IPPROTO_TCP, c.TCP_INQ): (0, 1),
 }
 _NOT_NEGATIVE = {
     (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP),
@@ -198,6 +206,21 @@ class SocketOptions:
     def quick_ack(self) -> bool:
         """TCP_QUICKACK as it was last set."""
         return bool(self._stored[c.IPPROTO_TCP, c.TCP_QUICKACK])
+
+    @property
+    def timestamping(self) -> int:
+        """SO_TIMESTAMPING, as SOF_TIMESTAMPING_* bits."""
+        return self._stored[c.SOL_SOCKET, c.SO_TIMESTAMPING]
+
+    @property
+    def zerocopy(self) -> bool:
+        """SO_ZEROCOPY is on: MSG_ZEROCOPY means something."""
+        return bool(self._stored[c.SOL_SOCKET, c.SO_ZEROCOPY])
+
+    @property
+    def tells_queue(self) -> bool:
+        """TCP_INQ is on."""
+        return bool(self._stored[c.IPPROTO_TCP, c.TCP_INQ])
 
     @property
     def low_water(self) -> int:
@@ -274,7 +297,8 @@ class SocketOptions:
             case _ if key in CONFIG_OPTIONS:
                 self.config = write_config(self.config, key, value)
             case _ if key in self._stored:
-                if key in _NOT_NEGATIVE and value < 0:
+                low, high = _RANGES.get(key, (value, value))
+                if not low <= value <= high or (key in _NOT_NEGATIVE and value < 0):
                     raise os_error(errno.EINVAL)
                 self._stored[key] = value
             case _:

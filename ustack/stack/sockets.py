@@ -9,7 +9,7 @@ POSIX.1-2017 socket pages; tcp(7), socket(7), accept(2), connect(2), poll(2) whe
 
 import errno
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
@@ -17,7 +17,9 @@ from typing import TypeVar
 from ustack.config import TcpConfig
 from ustack.errors import ConnectionReset, UsageError, os_error
 from ustack.stack import socket_constants as c
+from ustack.stack.error_queue import ControlMessage
 from ustack.stack.listener import Listener
+from ustack.stack.notices import Notices
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
@@ -28,6 +30,7 @@ from ustack.wire import Buffer
 T = TypeVar("T")
 Call = Generator[int | None, int, T]
 
+MARKING = c.MSG_EOR | c.MSG_ZEROCOPY
 CORK_US = 200_000  # µs; tcp(7): a corked tail leaves after 200 ms at the latest
 DISCARD = 1 << 20  # bytes taken at a time by MSG_TRUNC
 IN_HANDSHAKE = (SYN_SENT, SYN_RECEIVED)
@@ -37,10 +40,15 @@ ANY = Endpoint("", 0)
 
 @dataclass(slots=True, frozen=True)
 class Received:
-    """What recv() got. With MSG_TRUNC `data` is empty and `size` says how much was dropped."""
+    """What recv() got. With MSG_TRUNC `data` is empty and `size` says how much was dropped.
+
+    `flags` and `control` are what recvmsg() says besides.
+    """
 
     data: bytes
     size: int
+    flags: int = 0
+    control: tuple[ControlMessage, ...] = ()
 
 
 class Socket:
@@ -69,6 +77,7 @@ class Socket:
         self._uncork_at: int | None = None
         self._deferred: list[tuple[Tcb, int]] = []  # TCP_DEFER_ACCEPT: (connection, until)
         self._acceptable: deque[Tcb] = deque()
+        self._notices: Notices | None = None  # from the first send that asks for any
 
     # Opening
 
@@ -166,8 +175,11 @@ class Socket:
 
     # Sending
 
-    def send(self, data: Buffer, flags: int, now: int) -> Call[int]:
-        """How many bytes of `data` were taken: all of them, unless the socket is non-blocking."""
+    def send(self, data: Buffer, flags: int, now: int, buffers: Sequence[int] = ()) -> Call[int]:
+        """How many bytes of `data` were taken: all of them, unless the socket is non-blocking.
+
+        `buffers`: sizes of the pieces that `data` is gathered from (sendmsg(2)).
+        """
         deadline = _deadline(self.options.send_timeout_us, now)
         while self._in_handshake():
             now = yield from self._block(flags, now, deadline)
@@ -176,7 +188,7 @@ class Socket:
         if flags & c.MSG_MORE or self.options.cork:
             return (yield from self._send_corked(tcb, bytes(data), flags, now, deadline))
         self._uncork(now)
-        return (yield from self._push(data, flags, now, deadline, urgent=urgent))
+        return (yield from self._push(data, flags, now, deadline, urgent=urgent, buffers=buffers))
 
     def _push(
         self,
@@ -187,6 +199,7 @@ class Socket:
         *,
         urgent: bool = False,
         more: bool = False,
+        buffers: Sequence[int] = (),
     ) -> Call[int]:
         """Hand `data` to the stack, waiting for room where that is allowed."""
         view = memoryview(data)
@@ -200,11 +213,20 @@ class Socket:
                 raise
             rest = view[sent:] if sent else data
             sent += self._stack.send(tcb, rest, now, urgent=urgent, more=more)
-            if sent == len(view):
-                return sent
-            if sent and (self._nonblocking(flags) or (deadline is not None and now >= deadline)):
+            whole = sent == len(view)
+            if whole or (
+                sent and (self._nonblocking(flags) or (deadline is not None and now >= deadline))
+            ):
+                if sent and (flags & MARKING or self.options.timestamping):
+                    self._mark(tcb, sent, flags, whole, buffers)
                 return sent
             now = yield from self._block(flags, now, deadline)
+
+    def _mark(self, tcb: Tcb, sent: int, flags: int, whole: bool, buffers: Sequence[int]) -> None:
+        """The `sent` octets just queued are kept apart or watched, as flags and options ask."""
+        if self._notices is None:
+            self._notices = Notices(self.options)
+        self._notices.mark(tcb, sent, flags if whole else flags & ~c.MSG_EOR, buffers)
 
     def _send_corked(
         self, tcb: Tcb, data: bytes, flags: int, now: int, deadline: int | None
@@ -241,7 +263,7 @@ class Socket:
     def receive(self, size: int, flags: int, now: int) -> Call[Received]:
         """Up to `size` bytes; none at the end of the stream."""
         if flags & c.MSG_ERRQUEUE:
-            raise os_error(errno.EAGAIN)
+            return self._receive_error(size)
         if flags & c.MSG_OOB:
             raise os_error(errno.EINVAL)  # RFC 6093 §4: urgent data stays inline
         target = size if flags & c.MSG_WAITALL else max(1, min(self.options.low_water, size))
@@ -271,7 +293,31 @@ class Socket:
             now = yield from self._block(flags, now, deadline)
         if flags & c.MSG_PEEK and flags & c.MSG_TRUNC:
             return Received(b"", len(got))
-        return Received(bytes(got), len(got) + dropped)
+        return Received(bytes(got), len(got) + dropped, 0, self._queue_hint())
+
+    def _queue_hint(self) -> tuple[ControlMessage, ...]:
+        """TCP_INQ: how much is left to be read; an end of the stream counts as one byte."""
+        if not self.options.tells_queue:
+            return ()
+        left = self.input_queue() or int(self.tcb is not None and _fin_received(self.tcb))
+        return (ControlMessage(c.IPPROTO_TCP, c.TCP_INQ, left),)
+
+    def _receive_error(self, size: int) -> Received:
+        """MSG_ERRQUEUE: the oldest entry of the error queue; EAGAIN."""
+        self._collect()
+        entry = self._notices.queue.take() if self._notices is not None else None
+        if entry is None:
+            raise os_error(errno.EAGAIN)
+        flags = c.MSG_ERRQUEUE | (c.MSG_TRUNC if entry.quoted > size else 0)
+        return Received(
+            bytes(min(size, entry.quoted)), min(size, entry.quoted), flags, entry.control
+        )
+
+    def _collect(self) -> None:
+        """What there is to tell of sends goes into the error queue."""
+        tcb = self.tcb
+        if tcb is not None and tcb.marks is not None and self._notices is not None:
+            self._notices.collect(tcb.marks, self.family == c.AF_INET6)
 
     def _fill(self, got: bytearray, size: int, now: int) -> None:
         assert self.tcb is not None
@@ -354,7 +400,9 @@ class Socket:
         over = tcb is None or tcb.closed
         read_over = tcb is not None and (self._at_end() or over)
         write_over = self._shut_write or (tcb is not None and over)
-        mask = c.POLLERR if self.error else 0
+        self._collect()
+        told = self._notices is not None and len(self._notices.queue)
+        mask = c.POLLERR if self.error or told else 0
         if over or (read_over and write_over):
             mask |= c.POLLHUP
         if read_over:
@@ -440,6 +488,8 @@ class Socket:
 
     def setsockopt(self, level: int, name: int, value: int | bytes, now: int) -> None:
         """Sets the option, on a live connection too."""
+        if (level, name) == (c.SOL_SOCKET, c.SO_TIMESTAMPING):
+            self._set_timestamping(value)
         self.options.set(level, name, value)
         tcb = self.tcb
         if tcb is None or tcb.closed:
@@ -451,6 +501,19 @@ class Socket:
             self._uncork(now)
         elif name == c.TCP_QUICKACK:
             tcb.quick_acks = self.options.config.quick_acks if self.options.quick_ack else 0
+
+    def _set_timestamping(self, value: int | bytes) -> None:
+        """Octets are counted from here on (timestamping.rst, SOF_TIMESTAMPING_OPT_ID); EINVAL."""
+        if not isinstance(value, int) or not value & c.SOF_TIMESTAMPING_OPT_ID:
+            return
+        if self.tcb is None or self.tcb.closed:
+            raise os_error(errno.EINVAL)
+        if self.options.timestamping & c.SOF_TIMESTAMPING_OPT_ID:
+            return
+        if self._notices is None:
+            self._notices = Notices(self.options)
+        written = value & c.SOF_TIMESTAMPING_OPT_ID_TCP
+        self._notices.first = self.tcb.send_buffer.end if written else self.tcb.snd.una
 
     # What happened below
 

@@ -32,6 +32,7 @@ from ustack.tcp.tcb import (
     FIN_ACKED,
     NEVER,
     READABLE,
+    REPORTED,
     URGENT,
     WRITABLE,
     Tcb,
@@ -444,6 +445,8 @@ def _advance(
     board, timers, buffer = tcb.scoreboard, tcb.timers, tcb.send_buffer
     _measure(tcb, sent_at, tsval, tsecr, now)
     buffer.release(ack)
+    if tcb.marks is not None and tcb.marks.acknowledged(ack, now):
+        tcb.events |= REPORTED
     tcb.counters.bytes_acked += acked
     tcb.retransmits = 0
     tcb.soft_error = None  # Linux: what was wrong is over

@@ -2,11 +2,13 @@
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
 
 from ustack.wire import Buffer
 
 SMALL_WRITE = 4096  # bytes: smaller writes are gathered, so that the number of chunks stays small
 MAX_PUSH_MARKS = 64  # ends of writes remembered; with more waiting, the middle ones are forgotten
+MAX_SENT_MARKS = 256  # ends of writes remembered while they are in flight; then the newest win
 MAX_VIEWS = 64  # pieces of one segment handed to writev (IOV_MAX is 1024)
 
 
@@ -18,7 +20,7 @@ class SendBuffer:
     sent: a bytearray with exported views could not grow.
     """
 
-    __slots__ = ("_chunks", "_marks", "_starts", "_tail", "end", "limit", "start")
+    __slots__ = ("_chunks", "_marks", "_sent_marks", "_starts", "_tail", "end", "limit", "start")
 
     def __init__(self, start: int, limit: int) -> None:
         self.start = start  # position of the first byte held
@@ -28,6 +30,7 @@ class SendBuffer:
         self._chunks: list[bytes | memoryview] = []
         self._tail: bytearray | None = None
         self._marks: deque[int] = deque()
+        self._sent_marks: deque[int] | None = None  # those at which a segment in flight ended
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -63,12 +66,46 @@ class SendBuffer:
             self._marks.append(self.end)
         return size
 
+    def push_inside(self, ends: Sequence[int]) -> None:
+        """The write queued last is to be pushed at these positions too, ascending."""
+        last = self._marks.pop() if self._marks else self.end
+        for at in ends:
+            if len(self._marks) < MAX_PUSH_MARKS - 1:
+                self._marks.append(at)
+        self._marks.append(last)
+
     def push_at(self, end: int) -> bool:
         """`end` is where a message ended. Called with ascending positions, each once."""
         marks = self._marks
         while marks and marks[0] < end:
             marks.popleft()
-        return bool(marks) and marks[0] == end
+        if not marks or marks[0] != end:
+            return False
+        if self._sent_marks is None:
+            self._sent_marks = deque(maxlen=MAX_SENT_MARKS)
+        self._sent_marks.append(end)
+        return True
+
+    def pushed_at(self, end: int) -> bool:
+        """`end` is where a message in flight ended."""
+        return end == self.end or (self._sent_marks is not None and end in self._sent_marks)
+
+    def resend_end(self, start: int, end: int, mss: int) -> int:
+        """Where a segment that sends [start, end) again ends: with the write that it belonged to.
+
+        Linux: what was sent in one piece is sent again in one piece; small pieces are put together
+        as long as they fit in one segment.
+        """
+        found = end
+        for mark in self._sent_marks or ():
+            if mark <= start:
+                continue
+            if mark >= end:
+                return end if end <= start + mss else found
+            if mark > start + mss:
+                return mark if found == end else found
+            found = mark
+        return end if end <= start + mss else found
 
     def _seal(self) -> None:
         tail = self._tail
@@ -114,8 +151,12 @@ class SendBuffer:
             starts.clear()
             self._chunks.clear()
             self._tail = None
+            self._sent_marks = None
             return
         self.start = upto
+        marks = self._sent_marks
+        while marks and marks[0] <= upto:
+            marks.popleft()
         keep = bisect_right(starts, upto) - 1  # the chunk that holds `upto`, if any
         if keep >= 0 and starts[keep] + len(self._chunks[keep]) <= upto:
             keep += 1

@@ -18,6 +18,7 @@ from ustack.tcp.recovery import Recovery
 from ustack.tcp.rtt import RttEstimator
 from ustack.tcp.scoreboard import Scoreboard
 from ustack.tcp.send_buffer import SendBuffer
+from ustack.tcp.send_marks import SendMarks
 from ustack.tcp.state import CLOSED, State, set_state
 from ustack.wire import Buffer
 
@@ -36,6 +37,7 @@ CLOSED_EVENT = 32  # the connection is over; tcb.error tells why
 SOFT_ERROR = 64  # tcb.soft_error has news (RFC 9293 §3.9.1.8)
 URGENT = 128  # urgent data became pending or its end moved (RFC 9293 §3.8.5)
 DRAINED = 256  # everything sent so far is acknowledged
+REPORTED = 512  # tcb.marks has reports
 
 
 class Endpoint(NamedTuple):
@@ -186,6 +188,7 @@ class Tcb:
         "last_received_at",
         "listener",
         "local",
+        "marks",
         "nagle",
         "note",
         "options_agreed",
@@ -276,6 +279,7 @@ class Tcb:
         self.path_mtu_payload = rcv_mss  # cap on payload + options from the path MTU
         self.gso_max = gso_max  # largest IP packet that the device segments for us, 0: none
         self.nagle = config.nagle
+        self.marks: SendMarks | None = None  # what the user wants to know of the stream
         self.cork = False  # hold back every partial segment (Linux TCP_CORK)
         self.cwnd_limited = False  # the congestion window stopped the last transmit
 
@@ -373,4 +377,6 @@ def retire(tcb: Tcb) -> None:
     buffer = tcb.send_buffer
     buffer.release(buffer.end)
     tcb.scoreboard = Scoreboard()
+    if tcb.marks is not None and tcb.marks.abandon():
+        tcb.events |= REPORTED
     tcb.events |= CLOSED_EVENT

@@ -10,7 +10,7 @@ from ustack.tcp.handshake import syn_options, timestamp, timestamps
 from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
-from ustack.tcp.tcb import NEVER, READABLE, Emit, Tcb
+from ustack.tcp.tcb import NEVER, READABLE, REPORTED, Emit, Tcb
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 from ustack.wire.tcp_options import encode_options
 
@@ -255,10 +255,14 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
        whole segment will ever fit: then half the largest window seen (§3.8.6.2.1 (3)), or after
        the override timer (4) whatever fits;
     3. a last partial segment waits while another one is unacknowledged (Nagle, §3.7.4, in
-       Minshall's variant as Linux has it), unless a FIN goes with it.
+       Minshall's variant as Linux has it), unless a FIN goes with it;
+    4. what the user keeps apart (`tcb.marks`) is sent apart.
     """
     snd = tcb.snd
-    unsent = tcb.send_buffer.end - snd.nxt
+    end = tcb.send_buffer.end
+    if tcb.marks is not None:
+        end = tcb.marks.record_end(snd.nxt, end)
+    unsent = end - snd.nxt
     if not unsent:
         return 0
     mss = snd.mss
@@ -284,7 +288,7 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
             return size
         return 0
     partial = size % mss
-    if partial and not tcb.fin_queued and not tcb.override:
+    if partial and not tcb.fin_queued and not tcb.override and end == tcb.send_buffer.end:
         if tcb.cork or (tcb.nagle and snd.small_end > snd.una):
             return size - partial
     tcb.override = False
@@ -313,6 +317,8 @@ def _send_segment(
     if not tcb.receive_buffer.held:
         _acknowledged(tcb)
     tcb.last_data_sent_at = now
+    if tcb.marks is not None and tcb.marks.sent(start, end, now):
+        tcb.events |= REPORTED
     if tcb.stalled_since == NEVER:
         tcb.stalled_since = now
     if tcb.timers.user == NEVER and tcb.config.user_timeout_us is not None:
@@ -332,6 +338,10 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     start = entry.start
     edge = snd.una + snd.wnd  # SHLD-16: inside the window only
     end = min(entry.end, start + snd.gso_limit, edge)
+    if end < buffer.end or end > start + snd.mss:
+        end = buffer.resend_end(start, end, snd.mss)
+    if tcb.marks is not None:
+        end = tcb.marks.record_end(start, end)
     quota = recovery.window(tcb.congestion) - board.pipe()
     if recovery.force and quota < snd.mss:
         quota = snd.mss
@@ -346,7 +356,7 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
         return 0
     text_end = min(end, buffer.end)
     flags = ACK | FIN if end > text_end else ACK
-    if start < text_end == buffer.end:
+    if start < text_end and buffer.pushed_at(text_end):
         flags |= PSH
     note = RESEND_NOTES[recovery.phase]
     if not _send_segment(tcb, start, text_end, flags, now, emit, note):

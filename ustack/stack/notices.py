@@ -1,0 +1,84 @@
+"""What a socket tells of its sends: transmit time stamps and the end of MSG_ZEROCOPY.
+
+Marks are put on the stream when data is queued; what becomes of them arrives here as reports and
+goes into the error queue. Linux Documentation/networking: timestamping.rst, msg_zerocopy.rst.
+"""
+
+import errno
+from collections.abc import Sequence
+from itertools import accumulate
+
+from ustack.stack import socket_constants as c
+from ustack.stack.error_queue import (
+    MAX_ID,
+    ControlMessage,
+    ErrorQueue,
+    ExtendedError,
+    QueuedError,
+    Stamp,
+    received_error,
+)
+from ustack.stack.socket_options import SocketOptions
+from ustack.tcp.send_marks import ACKED, QUEUED, RELEASED, SENT, Report, SendMarks
+from ustack.tcp.tcb import Tcb
+
+MAX_FRAGMENTS = 17  # Linux MAX_SKB_FRAGS: buffers that are sent from where they lie, per segment
+_KINDS = (
+    (c.SOF_TIMESTAMPING_TX_SCHED, QUEUED),
+    (c.SOF_TIMESTAMPING_TX_SOFTWARE, SENT),
+    (c.SOF_TIMESTAMPING_TX_ACK, ACKED),
+)
+
+
+class Notices:
+    """Of one socket."""
+
+    __slots__ = ("_lent", "_options", "first", "queue")
+
+    def __init__(self, options: SocketOptions) -> None:
+        self._options = options
+        self._lent = 0  # sends with MSG_ZEROCOPY so far
+        self.first = 0  # position of octet 0 of SOF_TIMESTAMPING_OPT_ID
+        self.queue = ErrorQueue()
+
+    def mark(self, tcb: Tcb, sent: int, flags: int, buffers: Sequence[int]) -> None:
+        """The last `sent` octets queued on `tcb` were sent with these flags, from `buffers`."""
+        marks = tcb.marks
+        if marks is None:
+            marks = tcb.marks = SendMarks()
+        end = tcb.send_buffer.end
+        if flags & c.MSG_ZEROCOPY and self._options.zerocopy:
+            pieces = [end - sent + upto for upto in accumulate(buffers)]
+            full = pieces[MAX_FRAGMENTS - 1 : -1 : MAX_FRAGMENTS]
+            for at in full:
+                marks.end_record(at)
+            if full:
+                tcb.send_buffer.push_inside(full)
+            marks.lend(end, self._lent)
+            self._lent = (self._lent + 1) & MAX_ID
+        if flags & c.MSG_EOR:
+            marks.end_record(end)
+        wanted = self._options.timestamping
+        kinds = frozenset(kind for bit, kind in _KINDS if wanted & bit)
+        if kinds:
+            counted = wanted & c.SOF_TIMESTAMPING_OPT_ID
+            marks.stamp(end, (end - 1 - self.first) & MAX_ID if counted else 0, kinds)
+
+    def collect(self, marks: SendMarks, ipv6: bool) -> None:
+        """The reports of `marks` become entries of the error queue."""
+        for report in marks.take():
+            if report.kind == RELEASED:
+                self.queue.copied(report.key, report.key, ipv6)
+            else:
+                self.queue.add(self._stamped(report, ipv6))
+
+    def _stamped(self, report: Report, ipv6: bool) -> QueuedError:
+        wanted = self._options.timestamping
+        control: tuple[ControlMessage, ...] = ()
+        if wanted & c.SOF_TIMESTAMPING_SOFTWARE:
+            control = (ControlMessage(c.SOL_SOCKET, c.SCM_TIMESTAMPING, Stamp(report.at)),)
+        error = ExtendedError(
+            errno.ENOMSG, c.SO_EE_ORIGIN_TIMESTAMPING, info=report.kind, data=report.key
+        )
+        quoted = 0 if wanted & c.SOF_TIMESTAMPING_OPT_TSONLY else report.quoted
+        return QueuedError((*control, received_error(error, ipv6)), quoted)
