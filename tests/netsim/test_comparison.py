@@ -64,10 +64,10 @@ def test_the_ratio_is_that_of_the_medians() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss, aim, at_once", [(0.0, 0.95, 1), (0.05, 0.95, 5), (0.1, 0.8, 8), (0.2, 0.8, 11)]
+    "loss, aim, at_once", [(0.0, 0.95, 1), (0.05, 0.95, 4), (0.1, 0.8, 6), (0.2, 0.8, 9)]
 )
 def test_the_aim_and_the_load_of_a_cell(loss: float, aim: float, at_once: int) -> None:
-    cell = Cell(loss, 20)
+    cell = Cell(loss, 40)
     assert cell.aim == aim
     assert cell.at_once == at_once
 
@@ -83,7 +83,7 @@ def test_the_grid_has_every_dimension() -> None:
 def test_all_four_pairs_bring_their_bytes_over_a_lossy_link() -> None:
     async def measure() -> tuple[Row, World]:
         async with world("reno", "reno") as world_:
-            return await cells.measure(world_, Cell(0.01, 20), seconds=0.5, seeds=1), world_
+            return await cells.measure(world_, Cell(0.01, 40), seconds=0.8, seeds=1), world_
 
     row, world_ = run(measure)
     for pair in PAIRS:

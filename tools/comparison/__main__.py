@@ -1,6 +1,8 @@
 """`tools/compare-goodput [WHAT...] [--json FILE]`: measures, and shows the figures in tables."""
 
+import asyncio
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,7 +18,18 @@ from tools.benchmarks.report import machine
 from tools.comparison import cells, episodes
 from tools.comparison.cells import Cell, Row
 from tools.comparison.hosts import check_kernel_has
-from tools.comparison.transfers import KERNEL_PAIR, PAIRS, World, pair_name, run, world
+from tools.comparison.recording import Recording
+from tools.comparison.scheduling import be_prompt
+from tools.comparison.transfers import (
+    KERNEL_PAIR,
+    PAIRS,
+    World,
+    pair_name,
+    run,
+    together,
+    world,
+)
+from ustack.runtime.trace import TraceFile
 from ustack.tcp.congestion import REGISTRY
 
 FILE_WIDTH = 120  # columns, when the table is not shown on a terminal
@@ -67,7 +80,8 @@ def _goodput_columns(row: Row) -> list[str]:
 
 def _verdict(row: Row) -> str:
     met = all(row.ratio(pair) >= row.cell.aim for pair in OURS)
-    return f"{row.cell.aim:g} " + ("met" if met else "missed")
+    late = " (late)" if row.late_us > row.cell.late_limit_us else ""
+    return f"{row.cell.aim:g} " + ("met" if met else "missed") + late
 
 
 def _row_json(row: Row) -> Result:
@@ -138,6 +152,27 @@ async def _fill(world_: World, console: Console) -> Result:
     return {"pairs": found}
 
 
+async def _record(congestion: str, kernel_name: str, only: str, directory: Path) -> None:
+    """One run of each chosen cell, traced at the sender: ustack's and the kernel's."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for cell in [one for one in cells.grid() if only in _cell_name(one)]:
+        name = re.sub(r"[^a-z0-9.]+", "-", _cell_name(cell).replace("%", ""))
+        trace = TraceFile(directory / f"{name}.ustack.jsonl", title=_cell_name(cell))
+        recording = Recording("kernel")
+        async with world(congestion, kernel_name, tracer=trace) as world_:
+            sampling = asyncio.create_task(recording.sample())
+            await together(
+                world_.transfer(("ustack", "kernel"), cells.links(cell.link, 1), seconds=6.0),
+                world_.transfer(
+                    KERNEL_PAIR, cells.links(cell.link, 1), seconds=6.0, recording=recording
+                ),
+            )
+            sampling.cancel()
+        trace.close()
+        recording.write(directory / f"{name}.kernel.jsonl")
+        print(f"{directory / name}.ustack.jsonl {directory / name}.kernel.jsonl")
+
+
 def _table(title: str, first: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column(first)
@@ -158,6 +193,12 @@ NAMES = ("grid", "repairs", "megabyte", "fairness", "fill")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every run here.")
 @click.option("--cells", "only", default="", metavar="TEXT", help="Cells with TEXT in their name.")
 @click.option("--seeds", type=click.IntRange(1), help="Runs of each cell. [default: by its loss]")
+@click.option(
+    "--record",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Measure nothing: traces of ustack and the kernel as senders, for tools/plot-trace.",
+)
 @click.option("--fair-seconds", type=float, default=60.0, show_default=True)
 def main(
     names: Sequence[str],
@@ -165,14 +206,19 @@ def main(
     json_file: Path | None,
     only: str,
     seeds: int | None,
+    record: Path | None,
     fair_seconds: float,
 ) -> None:
     """Runs NAMES (all when none is given): ustack>ustack, ustack>kernel, kernel>ustack beside
     kernel>kernel, at the same time over the same kind of link, with the same congestion control.
     """
     prepare()
+    be_prompt()
     kernel_name = KERNEL_NAMES.get(congestion, congestion)
     check_kernel_has(kernel_name)
+    if record is not None:
+        run(partial(_record, congestion, kernel_name, only, record))
+        return
     console = Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
     measurements: dict[str, Measurement] = {
         "grid": partial(_grid, only=only, seeds=seeds),

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from tools.benchmarks.namespaces import check_private, sysctl
 from tools.comparison.links import TCP_AT, Link
@@ -40,6 +41,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def _enter(descriptor: int) -> None:
     if _libc.setns(descriptor, CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "setns")
+
+
+class Tap(Protocol):
+    """Sees segments at the near host."""
+
+    def __call__(self, frame: bytes, now: int, *, outward: bool) -> None: ...
 
 
 class KernelHost:
@@ -131,6 +138,7 @@ class Bridge:
         self.undeliverable = 0
         self._hosts: dict[bytes, Callable[[bytes], object]] = {}
         self._links: dict[int, tuple[Link, Link]] = {}
+        self._taps: dict[int, Tap] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._loop = asyncio.get_running_loop()
@@ -154,9 +162,14 @@ class Bridge:
         """Segments to far `port` pass `there`, and those from it `back`."""
         self._links[port] = there, back
 
+    def tap(self, port: int, tap: Tap) -> None:
+        """`tap(frame, now, outward=...)` is told of the near host's segments to and from `port`."""
+        self._taps[port] = tap
+
     def remove(self, port: int) -> None:
         """What is still on the way to or from `port` is lost."""
         del self._links[port]
+        self._taps.pop(port, None)
 
     def carry(self, frame: bytes) -> None:
         """A host has sent `frame`."""
@@ -168,10 +181,17 @@ class Bridge:
             return
         link = links[0] if outward else links[1]
         now = monotonic_us()
+        if outward and self._taps:
+            self._tell(frame, at, now, outward=True)
         link.accept(frame, now)
         deadline = link.next_deadline()
         if deadline is not None:
             self._arm(deadline, now)
+
+    def _tell(self, frame: bytes, at: int, now: int, *, outward: bool) -> None:
+        tap = self._taps.get(int.from_bytes(frame[at : at + 2], "big"))
+        if tap is not None:
+            tap(frame, now, outward=outward)
 
     def _arm(self, deadline: int, now: int) -> None:
         if self._timer is not None:
@@ -191,6 +211,8 @@ class Bridge:
                 if deadline is not None and deadline <= now:
                     self.late.append(now - deadline)
                     for frame in link.due(now, BATCH):
+                        if self._taps and link is pair[1]:
+                            self._tell(frame, TCP_AT, now, outward=False)
                         self._hosts[frame[DESTINATION_AT : DESTINATION_AT + 4]](frame)
                     deadline = link.next_deadline()
                 if deadline is not None:

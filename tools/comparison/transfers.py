@@ -11,9 +11,10 @@ from typing import TypeVar
 
 from tools.comparison.hosts import Bridge, KernelHost, Port
 from tools.comparison.links import Link
+from tools.comparison.recording import Recording
 from ustack.runtime.driver import monotonic_us
 from ustack.runtime.network import DEFAULT_CONFIG, Network
-from ustack.stack.probe import Probe
+from ustack.stack.trace import Tracer
 
 MTU = 1500
 CHUNK = 256 << 10  # bytes handed to a sender at once
@@ -88,18 +89,24 @@ class World:
         *,
         size: int | None = None,
         seconds: float,
+        recording: Recording | None = None,
     ) -> Transfer:
-        """`size` bytes (None: without end) from the near host to the far one, for `seconds`."""
+        """`size` bytes (None: without end) from the near host to the far one, for `seconds`.
+
+        `recording` gets the near host's segments, and a kernel's TCP_INFO.
+        """
         port = self._next_port
         self._next_port += 1
         self.bridge.lay(port, *links)
+        if recording is not None:
+            self.bridge.tap(port, recording.take)
         transfer = Transfer(size)
         received = asyncio.get_running_loop().create_future()
         serve = self._serve_kernel if pair[1] == "kernel" else self._serve_ustack
         send = self._send_kernel if pair[0] == "kernel" else self._send_ustack
         async with serve(port, transfer, received):
             transfer.began_at = monotonic_us()
-            sending = asyncio.create_task(send(_address(pair[1]), port, size))
+            sending = asyncio.create_task(send(_address(pair[1]), port, size, recording))
             try:
                 async with asyncio.timeout(seconds):
                     await _first_failure(sending, received)
@@ -146,11 +153,15 @@ class World:
                 await task
             listener.close()
 
-    async def _send_kernel(self, address: str, port: int, size: int | None) -> None:
+    async def _send_kernel(
+        self, address: str, port: int, size: int | None, recording: Recording | None
+    ) -> None:
         loop = asyncio.get_running_loop()
         chunk = bytes(CHUNK)
         with self._kernels[0].socket(self._congestion) as connection:
             try:
+                if recording is not None:
+                    recording.info = connection
                 await loop.sock_connect(connection, (address, port))
                 left = size
                 while left is None or left > 0:
@@ -177,7 +188,10 @@ class World:
                 if tcb.local.port == port:
                     self._networks[1].stack.abort(tcb, self._networks[1].driver.user_call())
 
-    async def _send_ustack(self, address: str, port: int, size: int | None) -> None:
+    async def _send_ustack(
+        self, address: str, port: int, size: int | None, recording: Recording | None
+    ) -> None:
+        del recording  # ustack has a tracer of its own
         transport, source = await self._networks[0].create_connection(
             lambda: _Source(size), address, port
         )
@@ -251,9 +265,9 @@ async def world(
     congestion: str,
     kernel_congestion: str,
     *,
-    probes: tuple[Probe | None, Probe | None] = (None, None),
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[World]:
-    """Everything is up, the same algorithm everywhere; `probes` watch the two stacks of ustack."""
+    """Everything is up, the same algorithm everywhere; `tracer` watches the near stack."""
     tcp = replace(
         DEFAULT_CONFIG.tcp,
         congestion=congestion,
@@ -264,10 +278,10 @@ async def world(
     bridge = Bridge()
     kernels = KernelHost("10.1.0.1", MTU), KernelHost("10.2.0.1", MTU)
     networks = []
-    for address, probe in zip(("10.1.0.2", "10.2.0.2"), probes, strict=True):
+    for address, watched in (("10.1.0.2", tracer), ("10.2.0.2", None)):
         port = Port(bridge.carry, MTU)
         bridge.attach(address, port.arrive)
-        networks.append(Network(port, [f"{address}/24"], config=config, probe=probe))
+        networks.append(Network(port, [f"{address}/24"], config=config, tracer=watched))
     for host in kernels:
         bridge.attach_kernel(host)
     async with networks[0], networks[1]:

@@ -1,0 +1,1 @@
+"""Time-sequence graphs of captures and traces: `tools/plot-trace`."""
