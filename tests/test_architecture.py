@@ -34,7 +34,7 @@ TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
     | {"send_buffer", "send_marks", "receive_buffer", "receive_tuning"},
-    {"scoreboard"},
+    {"scoreboard", "syn_cookies"},
     {"recovery"},
     {"tcb"},
     {"ecn", "tail_loss", "buffer_sizes"},

@@ -116,6 +116,8 @@ class StackConfig:
     max_connections: int = 1 << 20
     max_time_waits: int = 1 << 18  # Linux tcp_max_tw_buckets on a machine of this size
     max_half_open: int = 4096  # SYN-RECEIVED over all listeners
+    syn_cookies: int = 1  # Linux tcp_syncookies: 0 never, 1 when the SYN queue is full, 2 always
+    abort_on_overflow: bool = False  # True: RST, not silence, while the accept queue is full
     max_syn_text: int = 1 << 18  # bytes that came on SYNs and wait for the handshakes' end
     challenge_acks_per_second: int = 1000  # RFC 5961 §7 over the whole stack
     resets_per_second: int = 1000  # RSTs to segments without a connection

@@ -116,7 +116,7 @@ def test_a_reset_gets_through_to_a_child_of_a_full_queue() -> None:
 
 
 def test_half_open_connections_are_capped_over_all_listeners() -> None:
-    host = Host(max_half_open=3)
+    host = Host(max_half_open=3, syn_cookies=0)
     for port in (80, 81):
         host.listen(port)
     answered = [bool(Peer(host, 40000 + i, 80 + i % 2).send("S", 0)) for i in range(6)]
@@ -127,7 +127,7 @@ def test_half_open_connections_are_capped_over_all_listeners() -> None:
 
 
 def test_forgotten_children_make_room_again() -> None:
-    host = Host(4, TcpConfig(syn_ack_retransmissions=1), max_half_open=2)
+    host = Host(4, TcpConfig(syn_ack_retransmissions=1), max_half_open=2, syn_cookies=0)
     listener = host.listen()
     for port in (40000, 40001):
         Peer(host, port).send("S", 0)

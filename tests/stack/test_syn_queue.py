@@ -165,7 +165,7 @@ def test_old_handshakes_leave_room_for_new_ones() -> None:
 
 def test_a_syn_queue_that_is_full_takes_no_more() -> None:
     # Linux: one more than the backlog
-    host = Host()
+    host = Host(syn_cookies=0)
     listener = host.listen(backlog=3)
     answered = [bool(Peer(host, 40000 + i).send("S", 0)) for i in range(6)]
     assert answered == [True] * 4 + [False] * 2
@@ -264,3 +264,150 @@ def test_a_snapshot_shows_who_knocks() -> None:
     assert Endpoint(*row["local"]) == (OURS[4], 80)
     name, left, expired = row["timer"] or ("", 0, 0)
     assert (name, expired) == ("rto", 1) and SECOND < left < 2 * SECOND
+
+
+# SYN cookies (RFC 4987 §3.6)
+
+
+def knock(host: Host, port: int, options: bytes = b"") -> Peer:
+    """A peer whose SYN was answered."""
+    peer = Peer(host, port)
+    peer.put("S", 0, options=options)
+    host.turn()
+    return peer
+
+
+@both_versions
+def test_a_new_client_gets_in_while_a_flood_fills_the_queue(version: int) -> None:
+    host = Host(version)
+    listener = host.listen(backlog=8)
+    for port in range(10_000, 10_200):
+        syn(host, port)
+    host.turn()
+    host.drain()
+    assert len(host.stack.half_open()) == listener.half_open == 9
+    mss = encode_options(mss=1460)
+    peer = knock(host, 40000, mss)
+    (reply,) = peer.replies()
+    assert str(reply) == "S. 0:1(0) ack 1"
+    assert len(host.stack.half_open()) == 9  # no state for it
+    assert "SYN cookie" in host.notes
+    assert peer.send(".", 1, 1, b"hello") == [". 1:1(0) ack 6"]
+    tcb = host.accept()
+    assert host.read(tcb) == b"hello"
+    assert tcb.snd.adv_mss == (1460 if version == 4 else 1440)
+    assert host.drops()["syn-cookies-received"] == 1
+    assert host.drops()["syn-cookies-sent"] == 192
+
+
+def test_what_the_syn_offered_comes_back_in_the_timestamp() -> None:
+    host = Host(syn_cookies=2)
+    host.listen()
+    peer = knock(host, 40000, encode_options(mss=1460, wscale=5, sack_permitted=True, tsval=77))
+    (reply,) = peer.replies()
+    assert (reply.options.wscale, reply.options.sack_permitted) == (7, True)
+    host.advance(70 * MS)
+    ack = encode_options(tsval=147, tsecr=reply.options.tsval or 0)
+    peer.put(".", 1, 1, win=1000, options=ack)
+    host.turn()
+    tcb = host.accept()
+    info = host.stack.status(tcb, host.now)
+    assert (info.snd_wscale, info.rcv_wscale, info.sack, info.timestamps) == (5, 7, True, True)
+    assert info.snd_wnd == 1000 << 5
+    assert tcb.ts_recent == 147
+
+
+@both_versions
+def test_without_timestamps_nothing_is_agreed_that_could_not_be_kept(version: int) -> None:
+    host = Host(version, syn_cookies=2)
+    host.listen()
+    peer = knock(host, 40000, encode_options(mss=1460, wscale=5, sack_permitted=True))
+    (reply,) = peer.replies()
+    assert (reply.options.wscale, reply.options.sack_permitted) == (None, False)
+    peer.send(".", 1, 1)
+    info = host.stack.status(host.accept(), host.now)
+    assert (info.snd_wscale, info.sack, info.timestamps) == (0, False, False)
+
+
+@both_versions
+def test_forged_and_stale_cookies_are_reset(version: int) -> None:
+    host = Host(version, syn_cookies=2)
+    host.listen()
+    peer = knock(host, 40000)
+    peer.heard()
+    assert peer.send(".", 1, 77) == ["R 77:77(0)"]
+    assert host.drops()["syn-cookies-failed"] == 1
+    host.advance(121 * SECOND)
+    knock(host, 40001)  # cookies are in use
+    host.drain()
+    assert peer.send(".", 1, 1) == ["R 1:1(0)"]
+    assert host.stack.connections() == []
+
+
+def test_a_cookie_counts_only_while_cookies_are_sent() -> None:
+    host = Host(syn_cookies=1)
+    host.listen(backlog=0)
+    knock(host, 40000)
+    late = knock(host, 40001)
+    late.heard()
+    host.advance(121 * SECOND)
+    assert late.send(".", 1, 1) == ["R 1:1(0)"]
+    assert "syn-cookies-failed" not in host.drops()
+
+
+def test_a_cookie_is_answered_once_only_and_not_resent() -> None:
+    # RFC 4987: no amplification
+    host = Host(syn_cookies=2)
+    host.listen()
+    peer = knock(host, 40000)
+    host.advance(60 * SECOND)
+    assert len(peer.replies()) == 1
+    assert host.stack.pending_timers() == 0
+
+
+def test_a_full_accept_queue_drops_the_ack_of_a_cookie_too() -> None:
+    host = Host(syn_cookies=2)
+    listener = host.listen(backlog=0)
+    first, second = knock(host, 40000), knock(host, 40001)
+    for peer in (first, second):
+        peer.heard()
+        assert peer.send(".", 1, 1) == []
+    assert len(listener.queue) == 1
+    assert host.drops()["listen-overflow"] == 1
+    host.accept()
+    second.send(".", 1, 1)
+    assert host.accept().remote.port == 40001
+
+
+@both_versions
+def test_a_time_wait_makes_room_for_a_syn_beyond_the_backlog(version: int) -> None:
+    host = Host(version)
+    host.listen(backlog=0)
+    peer = Peer(host)
+    tcb = peer.establish(mss=1000)
+    host.close(tcb)
+    peer.send("F.", 1, 2)
+    knock(host, 41000)
+    again = Peer(host)
+    again.isn += 1000
+    assert again.send("S", 0) == ["S. 0:1(0) ack 1"]
+    assert len(host.stack.half_open()) == 2
+
+
+# A full accept queue
+
+
+def test_abort_on_overflow_resets_whom_there_is_no_place_for() -> None:
+    # Linux tcp_abort_on_overflow
+    host = Host(abort_on_overflow=True)
+    listener = host.listen(backlog=0)
+    first, second = knock(host, 40000), Peer(host, 40001)
+    first.heard()
+    listener.backlog = 1
+    second.send("S", 0)
+    listener.backlog = 0
+    assert first.send(".", 1, 1) == []
+    assert second.send(".", 1, 1) == ["R 1:1(0)"]
+    assert host.stack.half_open() == []
+    assert host.drops()["listen-overflow"] == 1
+    assert host.notes[-2:] == ["accept queue full", "reset"]

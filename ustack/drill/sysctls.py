@@ -156,6 +156,9 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_recovery": _rack,
     "tcp_invalid_ratelimit": _tcp("challenge_ack_interval_us", 1000),
     "tcp_challenge_ack_limit": _stack("challenge_acks_per_second"),
+    "tcp_syncookies": _stack("syn_cookies"),
+    "tcp_abort_on_overflow": _stack("abort_on_overflow"),
+    "tcp_max_syn_backlog": _stack("max_half_open"),
     "tcp_max_tw_buckets": _stack("max_time_waits"),
     "tcp_rto_min_us": _tcp("min_rto_us"),
     "ip_default_ttl": _tcp("ttl"),
@@ -180,7 +183,6 @@ _FREEBSD: Mapping[str, Setter] = {
 # Linux settings for which ustack has one behaviour only. The value that means this behaviour is
 # nothing to speak of; any other is noted.
 _FIXED: Mapping[str, str] = {
-    "tcp_abort_on_overflow": "0",
     "tcp_adv_win_scale": "1",
     "tcp_app_win": "31",
     "tcp_autocorking": "0",
@@ -196,7 +198,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_frto": "0",
     "tcp_limit_output_bytes": "",
     "tcp_low_latency": "0",
-    "tcp_max_syn_backlog": "",
     "tcp_migrate_req": "0",
     "tcp_min_snd_mss": "48",
     "tcp_min_tso_segs": "",
@@ -216,7 +217,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_slow_start_after_idle": "1",
     "tcp_stdurg": "0",
     "tcp_syn_linear_timeouts": "0",
-    "tcp_syncookies": "",
     "tcp_thin_linear_timeouts": "0",
     "tcp_tso_rtt_log": "",
     "tcp_tso_win_divisor": "",

@@ -3,7 +3,7 @@
 from collections import deque
 
 from ustack.config import TcpConfig
-from ustack.tcp.tcb import Tcb
+from ustack.tcp.tcb import NEVER, Tcb
 
 
 class Listener:
@@ -21,6 +21,7 @@ class Listener:
         "events",
         "half_open",
         "key",
+        "overflowed_at",
         "port",
         "queue",
         "user",
@@ -38,6 +39,7 @@ class Listener:
         self.queue: deque[Tcb] = deque()  # ESTABLISHED or later, to be accepted in this order
         self.half_open = 0  # handshakes under way (stack/syn_queue.py)
         self.young = 0  # of them: those whose SYN,ACK was not sent again for want of an answer
+        self.overflowed_at = -NEVER  # µs, when the last SYN was answered with a cookie
         self.closed = False
         self.events = 0
         self.user: object = None

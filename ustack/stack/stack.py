@@ -44,6 +44,7 @@ from ustack.tcp import user_calls
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.handshake import (
     NOP_NOP_TS,
+    Opening,
     clamp_receive_mss,
     initial_sequence_number,
     receive_syn,
@@ -344,13 +345,30 @@ class Stack:
         again, the peer answers it, and by then there may be room.
         """
         listener = request.listener
+        if listener.full() and self.config.abort_on_overflow:
+            self.counters["listen-overflow"] += 1
+            self._syn_queue.remove(request)
+            if self._probe is not None:
+                self._probe.received(seg.frame, "accept queue full", now)
+            self._send_reset(request.flow, seg.ack, None, now)
+            return
+        self._check_room(listener)
+        opening = request.opening()
+        self._syn_queue.remove(request)
+        self._open_child(request.flow, listener, opening, seg, now)
+
+    def _check_room(self, listener: Listener) -> None:
+        """One more connection can wait for accept. MalformedPacket: the segment is dropped."""
         if listener.full():
             raise MalformedPacket("listen-overflow")
         if self._connections >= self.config.max_connections:
             raise MalformedPacket("connections-full")
-        opening = request.opening()
-        self._syn_queue.remove(request)
-        tcb = self._new_tcb(request.flow, listener.config, now, opening.iss)
+
+    def _open_child(
+        self, flow: bytes, listener: Listener, opening: Opening, seg: Segment, now: int
+    ) -> None:
+        """`seg` completes the handshake that `opening` tells of, and is taken up by a new Tcb."""
+        tcb = self._new_tcb(flow, listener.config, now, opening.iss)
         receive_syn(tcb, opening, now)
         tcb.listener = listener
         self._arrives(tcb, seg, now)
@@ -428,25 +446,32 @@ class Stack:
         listener = self._flows.listener(local, local_port)
         flags = seg.flags
         if listener is None or flags & RST or flags & ACK or not flags & SYN:
+            if listener is not None and flags & (ACK | SYN | RST) == ACK:
+                opening = self._syn_queue.read_cookie(listener, flow, seg, now)
+                if opening is not None:
+                    self._check_room(listener)
+                    self._open_child(flow, listener, opening, seg, now)
+                    return
             if self._probe is not None:
                 self._probe.received(seg.frame, "", now)
             self._refuse(flow, seg, listener is not None, now)
             return
         if flags & FIN:
             raise MalformedPacket("syn-fin")  # Linux: drops it; no honest host sends it
-        if listener.full():
-            raise MalformedPacket("listen-overflow")
-        if listener.syn_queue_full():
-            raise MalformedPacket("syn-queue-full")
-        if self._syn_queue.count >= self.config.max_half_open:
-            raise MalformedPacket("half-open-full")
-        if self._connections >= self.config.max_connections:
-            raise MalformedPacket("connections-full")
-        if isn is None:
-            isn = initial_sequence_number(flow, self._secret, now)
-        self._syn_queue.add(listener, flow, seg, isn, now)
+        self._check_room(listener)
+        full = self._syn_queue.full(listener, isn is not None)
+        note = "LISTEN -> SYN_RECEIVED"
+        if full and not self.config.syn_cookies:
+            raise MalformedPacket(full)
+        if full or (self.config.syn_cookies == 2 and isn is None):
+            self._syn_queue.send_cookie(listener, flow, seg, now)
+            note = "SYN cookie"
+        else:
+            if isn is None:
+                isn = initial_sequence_number(flow, self._secret, now)
+            self._syn_queue.add(listener, flow, seg, isn, now)
         if self._probe is not None:
-            self._probe.received(seg.frame, "LISTEN -> SYN_RECEIVED", now)
+            self._probe.received(seg.frame, note, now)
 
     def _refuse(self, flow: bytes, seg: Segment, listening: bool, now: int) -> None:
         """Answer a segment that belongs to no connection (RFC 9293 §3.10.7.1 and §3.5.2)."""

@@ -15,13 +15,27 @@ from ustack.stack.listener import Listener
 from ustack.stack.syn_request import ECN_SHIFT, NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
-from ustack.tcp.ecn_handshake import syn_ack_flags
-from ustack.tcp.handshake import clamp_receive_mss, timestamp_offset, wanted_wscale
+from ustack.tcp.ecn_handshake import CLASSIC, NONE, syn_ack_flags
+from ustack.tcp.handshake import (
+    Opening,
+    clamp_receive_mss,
+    default_mss,
+    timestamp_offset,
+    wanted_wscale,
+)
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.segment import Segment
 from ustack.tcp.seq import MASK32, older32, unwrap
+from ustack.tcp.syn_cookies import (
+    MAX_AGE,
+    MINUTE_US,
+    check_cookie,
+    make_cookie,
+    mark_timestamp,
+    read_timestamp,
+)
 from ustack.wire.tcp import ACK, RST, SYN
-from ustack.wire.tcp_options import encode_options
+from ustack.wire.tcp_options import Options, encode_options
 
 MIN_PRUNED_BACKLOG = 8  # Linux: below twice so many, old handshakes are not given up early
 MIN_TIMEOUTS = 2  # Linux: what pruning leaves of syn_ack_retransmissions
@@ -62,9 +76,7 @@ class SynQueue:
 
     def add(self, listener: Listener, flow: bytes, seg: Segment, iss: int, now: int) -> None:
         """A record takes `flow`, and a SYN,ACK leaves. The caller has checked the caps."""
-        remote, local, _, _ = split_key(flow)
-        offset = timestamp_offset(remote + local, self._secret) if listener.config.timestamps else 0
-        request = SynRequest(flow, listener, seg, iss, offset, now)
+        request = SynRequest(flow, listener, seg, iss, self._ts_offset(listener, flow), now)
         if seg.payload:
             self._keep_text(request, bytes(seg.payload[:MAX_UNSCALED_WINDOW]))
         self._table[flow] = request
@@ -81,6 +93,16 @@ class SynQueue:
             return
         request.text = text[: first_window(request.listener.config, 0, False)]
         self._text += len(request.text)
+
+    def full(self, listener: Listener, reopening: bool) -> str:
+        """Why there is no room for another record, "" if there is.
+
+        Linux: a SYN that takes the place of a TIME-WAIT is let in beyond the backlog, since its
+        ISN could not be a cookie.
+        """
+        if self.count >= self._config.max_half_open:
+            return "half-open-full"
+        return "syn-queue-full" if listener.syn_queue_full() and not reopening else ""
 
     def remove(self, request: SynRequest) -> None:
         """`request` is over, one way or another."""
@@ -103,6 +125,64 @@ class SynQueue:
     def requests(self) -> list[SynRequest]:
         """All of them."""
         return [holder for holder in self._table.values() if type(holder) is SynRequest]
+
+    # SYN cookies
+
+    def send_cookie(self, listener: Listener, flow: bytes, seg: Segment, now: int) -> None:
+        """A SYN,ACK leaves, and nothing is remembered of it (RFC 4987 §3.6)."""
+        options = seg.options or Options()
+        if options.tsval is None or not listener.config.timestamps:  # nowhere to keep the rest
+            options.wscale, options.sack_permitted = None, False
+        announced = options.mss or default_mss(fixed_headers(split_key(flow)[0]))
+        iss = make_cookie(flow, self._secret, seg.seq, announced, now)
+        request = SynRequest(flow, listener, seg, iss, self._ts_offset(listener, flow), now)
+        said = request.numbers()
+        judged = said.flags >> ECN_SHIFT
+        if judged != CLASSIC or options.tsval is None or not listener.config.timestamps:
+            judged = NONE
+        clock = (now // 1000 + said.ts_offset) & MASK32
+        tsval = mark_timestamp(clock, said.ts_offset, options, judged == CLASSIC)
+        self._segment(
+            request,
+            said,
+            iss,
+            SYN | ACK | syn_ack_flags(judged),
+            self._window(said, request),
+            self._options(said, request, tsval),
+            "SYN cookie",
+        )
+        listener.overflowed_at = now
+        self._counters["syn-cookies-sent"] += 1
+
+    def read_cookie(
+        self, listener: Listener, flow: bytes, seg: Segment, now: int
+    ) -> Opening | None:
+        """What an ACK without a record tells of its handshake; None: nothing, it is a stray one.
+
+        Cookies count only while they are sent: at other times there is nothing to be guessed.
+        """
+        if not self._config.syn_cookies or now - listener.overflowed_at > MAX_AGE * MINUTE_US:
+            return None
+        cookie = check_cookie(flow, self._secret, seg.seq, seg.ack, now)
+        if cookie is None:
+            self._counters["syn-cookies-failed"] += 1
+            return None
+        self._counters["syn-cookies-received"] += 1
+        options, ecn = Options(), NONE
+        options.mss = cookie.mss
+        if seg.tsval is not None and listener.config.timestamps:
+            options.tsval = seg.tsval
+            if read_timestamp(seg.tsecr, self._ts_offset(listener, flow), options):
+                ecn = CLASSIC
+        seg.seq = unwrap(seg.seq, cookie.irs + 1)
+        seg.ack = unwrap(seg.ack, cookie.iss + 1)
+        return Opening(cookie.irs, cookie.iss, 0, options, b"", 0, ecn, None)
+
+    def _ts_offset(self, listener: Listener, flow: bytes) -> int:
+        if not listener.config.timestamps:
+            return 0
+        remote, local, _, _ = split_key(flow)
+        return timestamp_offset(remote + local, self._secret)
 
     # Segments
 
@@ -184,16 +264,10 @@ class SynQueue:
         said = request.numbers()
         config = request.listener.config
         note = "SYN retransmission" if request.timeouts else ""
+        options = self._options(said, request, (now // 1000 + said.ts_offset) & MASK32)
         window = self._window(said, request)
-        self._segment(
-            request,
-            said,
-            said.iss,
-            SYN | ACK | syn_ack_flags(said.flags >> ECN_SHIFT),
-            window,
-            self._options(said, request, now),
-            note,
-        )
+        flags = SYN | ACK | syn_ack_flags(said.flags >> ECN_SHIFT)
+        self._segment(request, said, said.iss, flags, window, options, note)
         request.sent += 1
         request.sent_at = now
         wait = min(config.initial_rto_us << request.timeouts, config.max_rto_us)
@@ -206,7 +280,7 @@ class SynQueue:
         mss = clamp_receive_mss(config, self._config.mtu, headers)
         return syn_window(config, mss, bool(said.flags & TIMESTAMPS) and config.timestamps)
 
-    def _options(self, said: Numbers, request: SynRequest, now: int) -> bytes:
+    def _options(self, said: Numbers, request: SynRequest, tsval: int) -> bytes:
         """Those of the SYN,ACK: what the peer offered, where we want it too."""
         config = request.listener.config
         timestamps = said.flags & TIMESTAMPS and config.timestamps
@@ -216,7 +290,7 @@ class SynQueue:
             mss=clamp_receive_mss(config, self._config.mtu, headers),
             wscale=wanted_wscale(config) if wscale else None,
             sack_permitted=bool(said.flags & SACK) and config.sack,
-            tsval=(now // 1000 + said.ts_offset) & MASK32 if timestamps else None,
+            tsval=tsval if timestamps else None,
             tsecr=said.tsval,
         )
 

@@ -82,12 +82,17 @@ def syn_options(tcb: Tcb, now: int) -> bytes:
     )
 
 
+def default_mss(headers: int) -> int:
+    """What a peer takes that has said nothing (MUST-15). `headers`: of IP and TCP, bytes."""
+    return DEFAULT_MSS_IPV6 if headers > IPV4_TCP_HEADERS else DEFAULT_MSS_IPV4
+
+
 def agree_options(tcb: Tcb, options: Options | None, now: int) -> None:
     """Digest the options of the peer's SYN or SYN,ACK: each holds only if both offered it."""
     config = tcb.config
     snd, rcv = tcb.snd, tcb.rcv
     tcb.options_agreed = True
-    snd.adv_mss = DEFAULT_MSS_IPV6 if tcb.fixed_headers > IPV4_TCP_HEADERS else DEFAULT_MSS_IPV4
+    snd.adv_mss = default_mss(tcb.fixed_headers)
     if options is None:
         return
     if options.mss is not None:
