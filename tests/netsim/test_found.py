@@ -92,3 +92,23 @@ def test_a_gap_is_filled_though_the_memory_for_reassembly_is_used_up() -> None:
     assert peer.send(".", 1, 1, bytes(10)) == [". 1:1(0) ack 11"]  # touches no block
     assert peer.send(".", 11, 1, bytes(95)) == [". 1:1(0) ack 111"]  # reaches into the first one
     assert len(host.read(tcb)) == 110
+
+
+def test_the_two_syns_of_a_simultaneous_open_are_no_round_trip_sample() -> None:
+    """Karn's rule (RFC 6298 §3): the ACK that follows may be one for the first of them."""
+    host = Host()
+    peer = Peer(host, port=80, our_port=5000)
+    tcb = host.stack.connect(peer.src, 80, host.now, local_port=5000)
+    host.turn()
+    host.advance(250_000)
+    peer.heard()
+    syn = encode_options(mss=MSS)
+    peer.send("S", 0, options=syn)  # and our SYN,ACK leaves
+    host.advance(100)
+    peer.send("S.", 0, 1, options=syn)  # for the SYN that left 250 ms ago
+    host.send(tcb, bytes(100))
+    peer.heard()
+    host.advance(900_000)  # the RTO is 1 s as long as nothing was measured
+    assert peer.heard() == []
+    host.advance(200_000)
+    assert len(peer.heard()) == 1

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path as FilePath
 
 from tools.simulation.application import Application, Ending, Plan, text_of
+from tools.simulation.features import random_features
 from tools.simulation.host import Host, Wrap
 from tools.simulation.invariants import check_connection
 from tools.simulation.model import Leave, Model, ModelConfig
@@ -117,7 +118,8 @@ def random_duel(seed: int) -> Duel:
     )  # fmt: skip
     if not duel.must_succeed() and rng.random() < MOSTLY:
         duel = replace(duel, config=with_keep_alive(config))
-    return duel
+    features = random.Random(f"features {seed}")
+    return replace(duel, config=random_features(features, duel.config))
 
 
 def random_model(rng: random.Random) -> ModelConfig:

@@ -7,6 +7,7 @@ delivered to that host.
 
 from dataclasses import dataclass, field
 
+from tools.simulation.ecn_rules import CE, EcnState, codepoint, fault
 from ustack.errors import MalformedPacket
 from ustack.wire import ipv4, ipv6, tcp, virtio
 from ustack.wire.checksum import ones_sum, pseudo_sum
@@ -36,6 +37,7 @@ class Direction:
     edge: int = 0  # right edge of the window promised last
     allowed: int | None = None  # right edge that had been promised to this end
     peer: "Direction | None" = None  # the other end, as it was when this end first heard it
+    ecn: EcnState = field(default_factory=EcnState)
     resets: int = 0  # RST sent
     resets_got: int = 0
     last_words: set[int] = field(default_factory=set)  # SEG.SEQ of RSTs that came after all else
@@ -52,6 +54,7 @@ class Packet:
     length: int  # of the IP packet
     gso_size: int
     head: int  # bytes of all headers
+    ecn: int  # codepoint of the IP header
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class Observer:
             return
         if flags & SYN:
             mine = self._syn(packet, mine)
+            mine.ecn.syn(flags)
         if mine is None:
             raise BrokenRule(f"{text(packet)}: no SYN went before")
         seq = near(packet.header.seq, mine.end)
@@ -94,6 +98,8 @@ class Observer:
             raise BrokenRule(f"{text(packet)}: leaves out {seq - mine.end} octets")
         if packet.size > KEEP_ALIVE_OR_PROBE:
             self.resent += max(0, min(seq + packet.size, mine.end) - seq - KEEP_ALIVE_OR_PROBE)
+        again = packet.size > KEEP_ALIVE_OR_PROBE and seq + packet.size <= mine.end
+        self._check_ecn(packet, mine, mine.peer or peers, again)
         mine.end = max(mine.end, seq + length)
         if flags & ACK:
             self._acknowledgment(packet, mine, peers)
@@ -108,6 +114,7 @@ class Observer:
         if receiver is None:
             return
         flags = packet.header.flags
+        receiver.ecn.marks += packet.ecn == CE
         if flags & RST:
             receiver.resets_got += 1
             receiver.last_words.add(packet.header.seq)
@@ -177,6 +184,15 @@ class Observer:
             if not left < right <= peers.end:
                 raise BrokenRule(f"{text(packet)}: SACK of what was never sent")
 
+    def _check_ecn(
+        self, packet: Packet, mine: Direction, peer: Direction | None, again: bool
+    ) -> None:
+        said = peer.ecn if peer is not None else EcnState()
+        flags, size = packet.header.flags, packet.size
+        why = fault(mine.ecn, said, flags, packet.ecn, text=size > 0, again=again)
+        if why:
+            raise BrokenRule(f"{text(packet)}: {why}")
+
     def _check_size(self, packet: Packet) -> None:
         wire = packet.length
         if packet.gso_size:
@@ -218,7 +234,9 @@ def parse(frame: bytes) -> Packet | None:
     head = at + header.data_offset - start
     _, gso_type, _, gso_size, _, _ = virtio.HEADER.unpack_from(frame)
     size = end - start - head
-    return Packet(flow, header, options, size, end - start, gso_size if gso_type else 0, head)
+    gso_size = gso_size if gso_type else 0
+    ecn = codepoint(frame, start)
+    return Packet(flow, header, options, size, end - start, gso_size, head, ecn)
 
 
 def checksum_is_good(frame: bytes, packet: Packet) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from tools.simulation.application import Ending, Plan
+from tools.simulation.features import marked, random_features
 from ustack.config import SECOND, TcpConfig
 from ustack.device.link import LinkConfig
 from ustack.wire import ipv4
@@ -115,7 +116,7 @@ class Scenario:
         if self.backlog < len(self.dialogues):
             return False  # the listener drops what it has no room for
         return not self.incidents and all(
-            not unreliability(link) and not link.reorder and not link.rate_bps
+            not (unreliability(link) or link.reorder or link.rate_bps or link.ecn)
             for link in (self.there, self.back)
         )
 
@@ -173,7 +174,14 @@ def random_scenario(seed: int) -> Scenario:
     risky = bad or restarts or not scenario.must_succeed()
     if risky and rng.random() < MOSTLY:
         client, server = with_keep_alive(client), with_keep_alive(server)
-    return replace(scenario, client=client, server=server)
+    features = random.Random(f"features {seed}")
+    return replace(
+        scenario,
+        there=marked(features, there),
+        back=marked(features, back),
+        client=random_features(features, client),
+        server=random_features(features, server),
+    )
 
 
 def random_link(rng: random.Random) -> LinkConfig:

@@ -340,7 +340,7 @@ def _open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
     set_state(tcb, ESTABLISHED)
     if tcb.fin_queued:
         set_state(tcb, FIN_WAIT_1)
-    _established(tcb, seg, now)
+    _established(tcb, seg, now, sent_twice=not tcb.passive)
     receive_buffer, rcv = tcb.receive_buffer, tcb.rcv
     if receive_buffer.out_of_order:  # text that came with the SYN
         rcv.nxt = receive_buffer.collect(rcv.nxt)
@@ -350,8 +350,12 @@ def _open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
     return True
 
 
-def _established(tcb: Tcb, seg: Segment, now: int) -> None:
-    """Our SYN is acknowledged: take over the window and measure the first round trip."""
+def _established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -> None:
+    """Our SYN is acknowledged: take over the window and measure the first round trip.
+
+    `sent_twice`: in a simultaneous open, first alone and then with an ACK. Nobody knows which of
+    them is acknowledged (Karn's rule, RFC 6298 §3), but none was lost.
+    """
     snd = tcb.snd
     if tcb.retransmits:
         _measure(tcb, None, seg.tsval, seg.tsecr, now)
@@ -359,6 +363,8 @@ def _established(tcb: Tcb, seg: Segment, now: int) -> None:
             tcb.rtt.distrust_initial()
         if tcb.retransmits > 1 and tcb.congestion is not None:
             tcb.congestion.on_rto(0, 0, now, repeated=True)  # RFC 6928 §2: begin with one segment
+    elif sent_twice:
+        _measure(tcb, None, seg.tsval, seg.tsecr, now)
     elif tcb.timers.rto is not NEVER:
         tcb.rtt.sample(now - tcb.last_data_sent_at)
     tcb.retransmits = 0
