@@ -1,13 +1,17 @@
 """`ustack ss` shows a snapshot as `ss -tino` would."""
 
 import asyncio
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from ustack.cli.common import Failure
 from ustack.cli.main import run
 from ustack.cli.ss import table
+from ustack.cli.watching import watching
 from ustack.runtime.control import control_socket
 from ustack.runtime.snapshot import Snapshot, SocketRow, Value
 from ustack.tcp.congestion.newreno import INFINITE_SSTHRESH
@@ -106,8 +110,98 @@ def test_details_are_on_a_line_of_their_own() -> None:
     assert details == (
         "newreno ts sack wscale:7,10 rto:204 rtt:0.052/0.02 minrtt:0.04 mss:1448 rcvmss:536 "
         "advmss:1460 cwnd:14480 bytes_acked:1000 bytes_received:2000 segs_out:3 segs_in:4 "
-        "snd_wnd:64512 rcv_wnd:65535 ca_state:open"
+        "snd_wnd:64512 rcv_wnd:65535 send:2.23Gbps ca_state:open"
     )
+
+
+def test_what_there_is_more_to_say_is_said_in_the_words_of_ss() -> None:
+    more: dict[str, Value] = {
+        **INFO,
+        "notsent": 7,
+        "last_data_sent": 12_345,
+        "last_data_recv": 0,
+        "pacing_rate": 125_000,
+        "reord_seen": True,
+        "rcv_rtt": 1_500,
+        "app_limited": True,
+        "ecn_seen": False,
+    }
+    _, details = lines(row("ESTABLISHED", info=more))
+    for word in ("notsent:7", "lastsnd:12", "pacing_rate:1Mbps", "reord_seen:1", "rcv_rtt:1.5"):
+        assert f" {word} " in details
+    assert " app_limited " in details
+    for word in ("lastrcv", "ecn"):
+        assert word not in details
+
+
+@pytest.mark.parametrize("option, waits", [(["--watch"], 1.0), (["--watch", "0.5"], 0.5)])
+def test_watching_goes_on_until_it_is_interrupted(
+    option: list[str],
+    waits: float,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "control"
+    slept: list[float] = []
+    received = iter((2000, 252_000, 252_000))
+
+    def snapshot() -> Snapshot:
+        info: dict[str, Value] = {**INFO, "bytes_received": next(received)}
+        return {
+            "sockets": [row("ESTABLISHED", info=info), row("LISTEN", remote=("", 0))],
+            "counters": {},
+        }
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "__kwdefaults__", {"console": None, "sleep": sleep})
+
+    async def main() -> None:
+        async with control_socket(path, snapshot):
+            assert await asyncio.to_thread(run, ["ss", "--control", str(path), *option]) == 0
+
+    asyncio.run(main())
+    assert slept == [waits] * 3
+    shown = capsys.readouterr().out
+    assert shown.count("State") == 3
+    assert shown.count("1 ESTABLISHED, 1 LISTEN") == 3
+    assert f"in {2 / waits:g} Mbit/s, out 0 Mbit/s" in shown
+    assert "in 0 Mbit/s" in shown
+
+
+def test_on_a_terminal_the_listing_is_shown_in_place() -> None:
+    snapshot: Snapshot = {"sockets": [row("ESTABLISHED", info=INFO)], "counters": {}}
+    asked: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+
+    def ask() -> Snapshot:
+        asked.append(1)
+        return snapshot
+
+    terminal = Console(force_terminal=True, width=200, height=20, file=io.StringIO())
+    watching(ask, table, snapshot, 1, console=terminal, sleep=sleep)
+    assert isinstance(terminal.file, io.StringIO)
+    shown = terminal.file.getvalue()
+    assert shown.count("10.9.0.1:40000") == 3
+    assert "\x1b[?1049h" in shown  # the alternate screen
+    assert shown.endswith("\x1b[?25h\x1b[?1049l")  # left again, with a cursor
+
+
+def test_a_network_that_ends_ends_the_watching() -> None:
+    snapshot: Snapshot = {"sockets": [], "counters": {}}
+
+    def ask() -> Snapshot:
+        raise Failure("no running ustack")
+
+    with pytest.raises(Failure):
+        watching(ask, table, snapshot, 1, sleep=lambda seconds: None)
 
 
 def test_trouble_is_shown_only_where_there_is_any() -> None:

@@ -1,13 +1,14 @@
 """`ustack ss`: the sockets of a running `ustack serve`, as `ss -tino` shows the kernel's."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
 from ustack.cli.common import DEFAULT_TUN, Failure, one_line_errors
 from ustack.cli.main import describe
+from ustack.cli.watching import watching
 from ustack.runtime.control import ask_sockets, control_path
 from ustack.runtime.snapshot import Snapshot, SocketRow, Value
 from ustack.tcp.congestion.newreno import INFINITE_SSTHRESH
@@ -29,19 +30,34 @@ HEADER = ("State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"
 )
 @click.option("--tun", default=DEFAULT_TUN, show_default=True, help="Of the network to ask.")
 @click.option("--json", "as_json", is_flag=True, help="The whole answer, counters included.")
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=1.0,
+    type=click.FloatRange(min=0.1),
+    metavar="[SECONDS]",
+    help="Again and again, every second or every SECONDS, until Ctrl-C.",
+)
 @one_line_errors
-def ss(control: Path | None, tun: str, as_json: bool) -> None:
+def ss(control: Path | None, tun: str, as_json: bool, watch: float | None) -> None:
     """Show connections, listeners, timers and TIME-WAITs of a running network."""
     path = control or control_path(tun)
-    try:
-        snapshot = ask_sockets(path)
-    except OSError as error:
-        raise Failure(f"no running ustack at {path}: {describe(error)}") from error
+    snapshot = _ask(path)
+    if watch is not None:
+        watching(lambda: _ask(path), table, snapshot, watch)
+        return
     if as_json:
         click.echo(json.dumps(snapshot, indent=2))
         return
     for line in table(snapshot):
         click.echo(line)
+
+
+def _ask(path: Path) -> Snapshot:
+    try:
+        return ask_sockets(path)
+    except OSError as error:
+        raise Failure(f"no running ustack at {path}: {describe(error)}") from error
 
 
 def table(snapshot: Snapshot) -> Iterator[str]:
@@ -131,11 +147,62 @@ def _details(info: dict[str, Value]) -> str:
     words.append(f"segs_in:{info['segs_in']}")
     words.append(f"snd_wnd:{info['snd_wnd']}")
     words.append(f"rcv_wnd:{info['rcv_wnd']}")
+    words += _more(info)
     words.append(f"ca_state:{info['ca_state']}")
     return " ".join(words)
+
+
+def _more(info: dict[str, Value]) -> Iterator[str]:
+    """What is shown only where there is something to show."""
+    for key, word, show in MORE:
+        value = info.get(key)
+        if value:
+            yield f"{word}:{show(value)}"
+    cwnd, rtt = info["snd_cwnd"], info["rtt"]
+    if isinstance(cwnd, int) and isinstance(rtt, int) and cwnd and rtt:
+        yield f"send:{_rate(cwnd * 8e6 / rtt)}"  # as ss: what the window would give
+    for key, word in (("app_limited", "app_limited"), ("ecn", "ecn"), ("ecn_seen", "ecnseen")):
+        if info.get(key):
+            yield word
 
 
 def _ms(us: Value) -> str:
     """Milliseconds without superfluous digits: 204, 0.05."""
     assert isinstance(us, int)
     return f"{us / 1000:g}"
+
+
+def _whole_ms(us: Value) -> str:
+    assert isinstance(us, int)
+    return str(us // 1000)
+
+
+def _rate(bps: float) -> str:
+    """As ss: 1.45Gbps, 812kbps."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if bps >= size:
+            return f"{bps / size:.3g}{unit}bps"
+    return f"{bps:.0f}bps"
+
+
+def _octets_rate(value: Value) -> str:
+    assert isinstance(value, int)
+    return _rate(value * 8)
+
+
+# Of TcpInfo, what is shown where it is there and not zero: key, ss's word, how
+MORE: tuple[tuple[str, str, Callable[[Value], str]], ...] = (
+    ("notsent", "notsent", str),
+    ("last_data_sent", "lastsnd", _whole_ms),
+    ("last_data_recv", "lastrcv", _whole_ms),
+    ("pacing_rate", "pacing_rate", _octets_rate),
+    ("delivery_rate", "delivery_rate", _octets_rate),
+    ("bytes_retrans", "bytes_retrans", str),
+    ("dsack_dups", "dsack_dups", str),
+    ("dsack_bytes", "dsack_bytes", str),
+    ("reord_seen", "reord_seen", lambda value: str(int(bool(value)))),
+    ("delivered_ce", "delivered_ce", str),
+    ("rcv_rtt", "rcv_rtt", _ms),
+    ("rcv_space", "rcv_space", str),
+    ("rcv_ssthresh", "rcv_ssthresh", str),
+)

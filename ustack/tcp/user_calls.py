@@ -206,6 +206,10 @@ class TcpInfo:
     bytes_received: int
     segs_in: int
     segs_out: int
+    notsent: int
+    last_data_sent: int  # how long ago
+    last_data_recv: int  # how long ago anything was received, an ACK for one
+    app_limited: bool  # the congestion window did not stop the last transmit
     ecn: str  # "": none, "ecn": RFC 3168, "accecn": RFC 9768
     ecn_seen: bool  # the peer's packets have carried ECT or CE
     delivered_ce: int  # packets of ours that arrived with CE, as far as the peer has told
@@ -258,6 +262,10 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         bytes_received=counters.bytes_received,
         segs_in=counters.segments_in,
         segs_out=counters.segments_out,
+        notsent=max(tcb.send_buffer.end - snd.nxt, 0),
+        last_data_sent=now - tcb.last_data_sent_at,
+        last_data_recv=now - tcb.last_received_at,
+        app_limited=not tcb.cwnd_limited,
         ecn=tcb.ecn.name if tcb.ecn else "",
         ecn_seen=tcb.ecn is not None and tcb.ecn.seen,
         delivered_ce=tcb.ecn.delivered_ce if tcb.ecn else 0,
