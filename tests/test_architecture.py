@@ -34,12 +34,13 @@ TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
     | {"send_buffer", "send_marks", "receive_buffer", "receive_tuning"},
-    {"scoreboard", "syn_cookies"},
+    {"scoreboard", "syn_cookies", "prr", "undo"},
     {"recovery"},
     {"tcb"},
     {"ecn", "tail_loss", "buffer_sizes"},
     {"ecn_handshake"},
     {"handshake"},
+    {"dubious_ack"},
     {"user_calls", "segment_arrives", "timeouts", "transmit"},
 ]
 PURE_LAYERS = ("wire", "tcp", "stack")

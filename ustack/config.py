@@ -49,6 +49,8 @@ class TcpConfig:
     # Loss recovery
     rack: bool = True  # RFC 8985 §6, where SACK was agreed; False: RFC 6675
     tail_loss_probe: bool = True  # RFC 8985 §7
+    frto: bool = True  # RFC 5682: is a timeout needless? Linux tcp_frto
+    reordering: int = 3  # segments; RFC 5681 §3.2 DupThresh to begin with, Linux tcp_reordering
 
     # Sending
     nagle: bool = True  # RFC 9293 §3.7.4
@@ -85,6 +87,7 @@ class TcpConfig:
         _within("ecn", self.ecn, 0, 2)
         _within("delayed_ack_us", self.delayed_ack_us, 0, 499_999)  # MUST-40
         _within("sws_override_us", self.sws_override_us, 100_000, SECOND)  # RFC 9293 §3.8.6.2.1
+        _within("reordering", self.reordering, 1, 300)
         _within("initial_window_segments", self.initial_window_segments, 1, 1 << 20)
         for name in ("initial_rto_us", "min_rto_us", "max_rto_us", "msl_us", "persist_max_us"):
             _within(name, getattr(self, name), 1, 1 << 50)

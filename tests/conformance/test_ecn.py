@@ -235,7 +235,8 @@ def test_of_a_super_segment_with_cwr_the_first_piece_has_it(version: int) -> Non
         raw.append(b"".join(parts))  # type: ignore[arg-type]
         return True
 
-    tcb.recovery._window = 8 * MSS
+    assert tcb.recovery.rate is not None
+    tcb.recovery.rate.window = 8 * MSS
     host.stack.send(tcb, b"y" * 4 * MSS, host.now)
     host.stack.flush(host.now, write)
     (frame,) = raw

@@ -1,6 +1,6 @@
 """RACK on the wire (RFC 8985 §6): losses told by time. Segments of 1000 bytes, RTT of 50 ms."""
 
-from tests.stack.host import MS, SECOND, Host, Peer, both_versions
+from tests.stack.host import MS, Host, Peer, both_versions
 from tests.tcp.test_recovery import in_flight, resent
 from ustack.config import TcpConfig
 from ustack.tcp.rack import Rack
@@ -15,9 +15,12 @@ def test_one_later_segment_and_a_quarter_of_an_rtt_are_enough(version: int) -> N
     host, peer, _ = in_flight(version, sack=True)
     assert peer.send(".", 1, 7001, sack=[(9001, 10_001)]) == []
     host.advance(RTT // 4 + 1 * MS)
-    # Linux 6.18 resends both at once (tools/drill-kernel)
-    assert resent(peer, 10_001) == [7, 8]
+    # scripts/recovery/reordering-timer-one-segment.pkt: so does the kernel
+    assert resent(peer, 10_001) == [7]
     assert host.notes[-1] == "fast retransmit"
+    peer.put(".", 1, 8001, sack=[(9001, 10_001)])
+    host.turn()
+    assert resent(peer, 10_001) == [8]
 
 
 def test_a_segment_that_is_only_late_is_not_resent() -> None:
@@ -78,33 +81,52 @@ def test_without_rack_the_bytes_sacked_decide() -> None:
 
 def test_a_dsack_widens_the_tolerance_once_per_round_trip() -> None:
     rack = Rack()
-    rack.reordering_seen = True
+    rack.reordering_seen = 1
     assert rack.tolerance(40, 400, many_sacked=True, recovering=False) == 10
-    rack.on_dsack(srtt=100, now=1000)
-    rack.on_dsack(srtt=100, now=1050)
+    rack.on_dsack(una=1000, nxt=5000)
+    rack.on_dsack(una=4999, nxt=6000)
     assert rack.tolerance(40, 400, many_sacked=True, recovering=False) == 20
-    rack.on_dsack(srtt=100, now=1100)
+    rack.on_dsack(una=5000, nxt=9000)
     assert rack.tolerance(40, 400, many_sacked=True, recovering=False) == 30
 
 
 def test_the_tolerance_never_exceeds_the_smoothed_rtt() -> None:
     # §6.2 step 4
     rack = Rack()
-    rack.reordering_seen = True
+    rack.reordering_seen = 1
     for round_trip in range(1, 100):
-        rack.on_dsack(srtt=10, now=round_trip * SECOND)
+        rack.on_dsack(una=10 * round_trip, nxt=10 * round_trip + 10)
     assert rack.tolerance(1000, 1200, many_sacked=False, recovering=False) == 1200
 
 
 def test_sixteen_recoveries_without_a_dsack_narrow_it_again() -> None:
     # §6.2 step 4: RACK.reo_wnd_persist
     rack = Rack()
-    rack.reordering_seen = True
-    rack.on_dsack(srtt=10, now=SECOND)
+    rack.reordering_seen = 1
+    rack.on_dsack(una=10, nxt=20)
     for _ in range(15):
         rack.on_recovered()
     assert rack.tolerance(40, 400, many_sacked=False, recovering=False) == 20
     rack.on_recovered()
+    assert rack.tolerance(40, 400, many_sacked=False, recovering=False) == 10
+
+
+def test_a_recovery_that_proved_needless_does_not_count_as_one() -> None:
+    # Linux: what DSACKs have undone was no loss, so the tolerance is still needed
+    rack = Rack()
+    rack.reordering_seen = 1
+    rack.on_dsack(una=10, nxt=20)
+    for _ in range(15):
+        rack.on_recovered()
+    rack.on_needless_recovery()
+    rack.on_recovered()
+    assert rack.tolerance(40, 400, many_sacked=False, recovering=False) == 20
+
+
+def test_without_reordering_a_dsack_leaves_the_tolerance_alone() -> None:
+    # Linux: it was not the reordering window that was too small
+    rack = Rack()
+    rack.on_dsack(una=10, nxt=20)
     assert rack.tolerance(40, 400, many_sacked=False, recovering=False) == 10
 
 

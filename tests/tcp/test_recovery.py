@@ -90,6 +90,9 @@ def test_a_recovery_halves_the_window() -> None:
     for _ in range(3):
         peer.send(".", 1, 1)
     peer.send(".", 1, 10_001)
+    assert tcb.recovery.phase is FAST  # RFC 6582 §3.2 step 2: until something above is acknowledged
+    host.send(tcb, b"x" * MSS)
+    peer.send(".", 1, 11_001)
     assert tcb.recovery.phase is OPEN
     assert cwnd(host, tcb) == 5000
 
@@ -98,13 +101,11 @@ def test_a_recovery_halves_the_window() -> None:
 def test_a_partial_ack_resends_the_next_hole(version: int) -> None:
     # RFC 6582 §3.2 step 3
     _, peer, tcb = in_flight(version)
-    for _ in range(3):
+    for _ in range(8):  # all but the two that are lost; fewer, and the rate would hold it back
         peer.send(".", 1, 1)
     assert peer.send(".", 1, 3001) == [". 3001:4001(1000) ack 1"]
     assert peer.send(".", 1, 7001) == [". 7001:8001(1000) ack 1"]
     assert tcb.recovery.phase is FAST
-    peer.send(".", 1, 10_001)
-    assert tcb.recovery.phase is OPEN
 
 
 def test_late_duplicates_of_a_recovered_flight_start_nothing() -> None:
@@ -219,6 +220,8 @@ def test_after_a_timeout_the_window_is_one_segment_and_grows_again(version: int)
     host.turn()
     assert resent(peer, 10_001) == [3, 4, 5, 6]
     peer.send(".", 1, 10_001)
+    host.send(tcb, b"x" * MSS)
+    peer.send(".", 1, 11_001)
     assert tcb.recovery.phase is OPEN
     assert host.stack.status(tcb, host.now).snd_ssthresh == 5000
 
@@ -261,7 +264,7 @@ def test_what_was_too_big_is_resent_without_halving_the_window(sack: bool) -> No
     host, peer, tcb = in_flight(sack=sack)
     before = cwnd(host, tcb)
     ssthresh = host.stack.status(tcb, host.now).snd_ssthresh
-    tcb.scoreboard.mark_all_lost()
+    tcb.recovery.resend_all(tcb.scoreboard, tcb.snd.nxt)
     host.stack.configure(tcb, tcb.config, host.now)  # anything that makes it transmit
     host.turn()
     assert len(resent(peer, 10_001)) == 10

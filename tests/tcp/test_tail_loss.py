@@ -31,7 +31,7 @@ def test_new_text_is_the_better_probe() -> None:
     host, peer, tcb = in_flight(sack=True, more=3)
     host.advance(2 * RTT + SLACK)
     assert peer.heard() == [". 10001:11001(1000) ack 1"]
-    assert tcb.tail_probe_resent is False
+    assert tcb.tail_probe_resent == 0
 
 
 def test_a_lone_segment_gets_time_for_a_delayed_ack() -> None:
@@ -58,14 +58,32 @@ def test_the_sack_for_a_probe_starts_a_recovery_of_the_rest() -> None:
 
 
 def test_a_loss_repaired_by_the_probe_halves_the_window() -> None:
-    # §7.4.2: no DSACK, so the first copy was lost
+    # §7.4.2: no DSACK, so the first copy was lost; an ACK beyond the probe makes it sure
     host, peer, tcb = after_a_lost_tail()
     before = cwnd(host, tcb)
     host.advance(200 * MS + 2 * RTT + SLACK)
     assert len(peer.heard()) == 1
     peer.send(".", 1, 10_001)
+    assert cwnd(host, tcb) >= before
+    host.send(tcb, b"x" * 1000)
+    assert len(peer.heard()) == 1
+    peer.send(".", 1, 11_001)
     assert cwnd(host, tcb) < before
     assert tcb.tail_probe_end is None
+
+
+def test_a_duplicate_ack_without_news_says_that_the_probe_was_not_needed() -> None:
+    # §7.4.2, for a peer that reports no DSACKs
+    host, peer, tcb = after_a_lost_tail()
+    before = cwnd(host, tcb)
+    host.advance(200 * MS + 2 * RTT + SLACK)
+    assert len(peer.heard()) == 1
+    peer.send(".", 1, 10_001)
+    peer.send(".", 1, 10_001)
+    assert tcb.tail_probe_end is None
+    host.send(tcb, b"x" * 1000)
+    peer.send(".", 1, 11_001)
+    assert cwnd(host, tcb) >= before
 
 
 def test_a_dsack_for_the_probe_leaves_the_window_alone() -> None:

@@ -47,6 +47,7 @@ def check_sending(tcb: Tcb, who: str) -> None:
         ("sacked", sum(entry.end - entry.start for entry in ranges if entry.sacked)),
         ("lost", sum(entry.end - entry.start for entry in ranges if entry.lost)),
         ("resent", sum(entry.end - entry.start for entry in ranges if entry.resent)),
+        ("owed", sum(e.end - e.start for e in ranges if e.lost and not e.resent)),
     ):
         if getattr(board, name) != total:
             raise BrokenRule(f"{who}: {name} is {getattr(board, name)}, but {ranges}")

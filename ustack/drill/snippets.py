@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.lexer import Position
-from ustack.tcp.scoreboard import DUP_THRESH
 from ustack.tcp.user_calls import TcpInfo
 
 CONSTANTS: Mapping[str, int] = {
@@ -101,7 +100,10 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_snd_ssthresh": min(ssthresh, INFINITE_SSTHRESH),
         "tcpi_snd_cwnd": info.snd_cwnd // mss,
         "tcpi_advmss": info.advmss,
-        "tcpi_reordering": DUP_THRESH,  # it never adapts here
+        "tcpi_reordering": info.reordering,
+        "tcpi_reord_seen": info.reord_seen,
+        "tcpi_dsack_dups": -(-info.dsack_bytes // mss),
+        "tcpi_bytes_retrans": info.bytes_retrans,
         "tcpi_total_retrans": info.total_retrans,
         "tcpi_bytes_acked": info.bytes_acked,
         "tcpi_bytes_received": info.bytes_received,

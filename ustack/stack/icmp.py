@@ -110,7 +110,7 @@ def _packet_too_big(
     for other in concerned:
         other.path_mtu_payload = payload
         resize_segments(other)
-        other.scoreboard.mark_all_lost()
+        other.recovery.resend_all(other.scoreboard, other.snd.nxt)
     return "icmp-path-mtu", concerned
 
 

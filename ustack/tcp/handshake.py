@@ -150,7 +150,7 @@ def start_sending(tcb: Tcb) -> None:
     """Both SYNs are known: set the segment size and make the congestion controller."""
     resize_segments(tcb)
     tcb.probing_tail = tcb.sack_on and tcb.config.tail_loss_probe
-    tcb.recovery.by_time = tcb.sack_on and tcb.config.rack
+    tcb.recovery.agreed(tcb.sack_on, tcb.config.rack, tcb.config.reordering)
     tcb.congestion = REGISTRY[tcb.config.congestion](
         tcb.snd.mss, tcb.config.initial_window_segments
     )

@@ -8,6 +8,7 @@ never in here, a FIN is one octet.
 from bisect import bisect_left, bisect_right
 
 DUP_THRESH = 3  # RFC 5681 §3.2, RFC 6675 §2
+NOWHERE = 1 << 62  # a position above all others
 MERGE_LIMIT = 1 << 20  # bytes: ranges sent at the same moment grow up to this
 
 
@@ -21,8 +22,8 @@ class SentRange:
         self.end = end
         self.sent_at = sent_at
         self.sacked = False  # the peer reported it
-        self.lost = False  # deemed lost, to be sent again
-        self.resent = False  # sent again since it was deemed lost
+        self.lost = False  # deemed lost
+        self.resent = False  # sent again, and that copy is not deemed lost
         self.copies = 0  # how often it was sent again, ever
 
     def __repr__(self) -> str:
@@ -37,42 +38,46 @@ class Scoreboard:
 
     pipe (RFC 6675 §4) is what was sent, less SACKed, less lost, plus resent. Without SACK the
     duplicate ACKs stand in for SACKed bytes, as each says that one segment has left the network.
+    What is lost and not resent is `owed`; what is resent and not lost was thought lost by mistake.
     """
 
     __slots__ = (
-        "_lost_below",
         "_ranges",
-        "_sacked_before",
         "_starts",
+        "bytes_resent",
         "delivered_again",
         "delivered_first",
         "dup_acked",
         "highest_sacked",
         "in_flight",
         "lost",
-        "reordered",
+        "original",
+        "owed",
         "resent",
         "retransmissions",
         "sacked",
+        "sacked_before",
     )
 
     def __init__(self) -> None:
         self._ranges: list[SentRange] = []
         self._starts: list[int] = []
-        self._lost_below = 0  # nothing below this is left to be marked lost
         self.in_flight = 0  # SND.NXT - SND.UNA
         self.sacked = 0
         self.lost = 0
-        self.resent = 0  # of the lost ones
+        self.resent = 0  # copies on their way
+        self.owed = 0  # lost and not resent since
         self.dup_acked = 0  # bytes inferred from duplicate ACKs, only without SACK
         self.highest_sacked = 0  # position after the highest octet SACKed, 0: none
         # For RACK, since `begin_ack`: when the newest segment newly delivered was sent and where it
         # ended, apart for those sent once and those sent again
         self.delivered_first: tuple[int, int] | None = None
         self.delivered_again: tuple[int, int] | None = None
-        self.reordered = False  # something sent once arrived after something sent later
-        self._sacked_before = 0
-        self.retransmissions = 0  # segments of [lost] ranges sent again, for STATUS
+        # Where the lowest range begins that was sent once and newly delivered, since `begin_ack`
+        self.original = NOWHERE
+        self.sacked_before = 0  # `highest_sacked` at `begin_ack`
+        self.retransmissions = 0  # segments sent again, for STATUS
+        self.bytes_resent = 0
 
     def __len__(self) -> int:
         return len(self._ranges)
@@ -116,8 +121,8 @@ class Scoreboard:
     def begin_ack(self) -> None:
         """An ACK is about to be recorded by `sack` and `ack`: nothing is newly delivered yet."""
         self.delivered_first = self.delivered_again = None
-        self.reordered = False
-        self._sacked_before = self.highest_sacked
+        self.original = NOWHERE
+        self.sacked_before = self.highest_sacked
 
     def _delivered(self, entry: SentRange, end: int) -> None:  # hot
         """The octets of `entry` up to `end` have just been reported as received."""
@@ -128,8 +133,17 @@ class Scoreboard:
         else:
             if self.delivered_first is None or mark > self.delivered_first:
                 self.delivered_first = mark
-            if end < self._sacked_before:
-                self.reordered = True
+            if entry.start < self.original:
+                self.original = entry.start
+
+    def _settle(self, entry: SentRange, size: int) -> None:
+        """`size` octets of `entry`, not SACKed before, need no repair any more."""
+        if entry.lost:
+            self.lost -= size
+            if not entry.resent:
+                self.owed -= size
+        if entry.resent:
+            self.resent -= size
 
     def ack(self, una: int) -> int | None:
         """Drop what lies below `una`.
@@ -152,12 +166,8 @@ class Scoreboard:
                 self.sacked -= size
                 continue
             self._delivered(entry, entry.end)
-            if entry.lost:
-                self.lost -= size
-                if entry.resent:
-                    self.resent -= size
-                ambiguous = True
-            elif entry.copies:
+            if entry.lost or entry.copies:
+                self._settle(entry, size)
                 ambiguous = True
             else:
                 sent_at = entry.sent_at
@@ -172,12 +182,8 @@ class Scoreboard:
                 self.sacked -= size
             else:
                 self._delivered(entry, una)
-                if entry.lost:
-                    self.lost -= size
-                    if entry.resent:
-                        self.resent -= size
-                    ambiguous = True
-                elif entry.copies:
+                if entry.lost or entry.copies:
+                    self._settle(entry, size)
                     ambiguous = True
                 else:
                     sent_at = entry.sent_at
@@ -218,13 +224,12 @@ class Scoreboard:
                 self.sacked += size
                 entry.sacked = True
                 self._delivered(entry, entry.end)
-                if entry.lost:
-                    self.lost -= size
-                    if entry.resent:
-                        self.resent -= size
-                    entry.lost = entry.resent = False
-                elif not entry.copies and (sent_at is None or entry.sent_at > sent_at):
+                if not (entry.lost or entry.copies) and (
+                    sent_at is None or entry.sent_at > sent_at
+                ):
                     sent_at = entry.sent_at
+                self._settle(entry, size)
+                entry.lost = entry.resent = False
                 index += 1
             if right > self.highest_sacked:
                 self.highest_sacked = right
@@ -241,6 +246,7 @@ class Scoreboard:
             if entry.sacked and last.sacked:
                 last.end = entry.end
                 last.sent_at = max(last.sent_at, entry.sent_at)
+                last.copies = max(last.copies, entry.copies)
             else:
                 joined.append(entry)
         if len(joined) != len(ranges):
@@ -269,10 +275,20 @@ class Scoreboard:
                 continue
             previous_sacked = False
             if (above_ranges >= DUP_THRESH or above_bytes > limit) and not entry.lost:
-                entry.lost = True
-                marked += entry.end - entry.start
-        self.lost += marked
+                marked += self._lose(entry)
         return marked
+
+    def _lose(self, entry: SentRange) -> int:
+        """`entry`, its copy if there is one, is lost. Returns its size."""
+        size = entry.end - entry.start
+        if not entry.lost:
+            entry.lost = True
+            self.lost += size
+        if entry.resent:
+            entry.resent = False
+            self.resent -= size
+        self.owed += size
+        return size
 
     def detect_losses_by_time(
         self, newest: tuple[int, int], patience_us: int, now: int
@@ -298,14 +314,7 @@ class Scoreboard:
             if remaining > 0:
                 wait = max(wait, remaining)
                 continue
-            size = entry.end - entry.start
-            marked += size
-            if entry.lost:
-                entry.resent = False
-                self.resent -= size
-            else:
-                entry.lost = True
-                self.lost += size
+            marked += self._lose(entry)
         return marked, wait
 
     def mark_first_lost(self, size: int) -> int:
@@ -320,25 +329,30 @@ class Scoreboard:
             return 0
         if first.end - first.start > size:
             self._split(0, first.start + size)
-        first.lost = True
-        self.lost += first.end - first.start
-        return first.end - first.start
+        return self._lose(first)
 
-    def mark_all_lost(self, *, forget_sacks: bool = False) -> None:
+    def mark_all_lost(self, *, forget_sacks: bool = False, sent_until: int | None = None) -> None:
         """The retransmission timer expired: everything not SACKed is to be sent again.
 
-        `forget_sacks`: the peer reneged (RFC 2018 §8), so its reports count no longer.
+        `forget_sacks`: the peer reneged (RFC 2018 §8), so its reports count no longer. What was
+        sent after `sent_until` (µs) may still arrive and is left alone, but not what SND.UNA names.
         """
-        self.lost = self.resent = self.dup_acked = 0
+        self.dup_acked = 0
         if forget_sacks:
             self.sacked = self.highest_sacked = 0
-        for entry in self._ranges:
+        for index, entry in enumerate(self._ranges):
             if forget_sacks:
                 entry.sacked = False
-            entry.resent = False
-            if not entry.sacked:
-                entry.lost = True
-                self.lost += entry.end - entry.start
+            elif index and sent_until is not None and entry.sent_at > sent_until:
+                continue
+            if not entry.sacked and not (entry.lost and not entry.resent):
+                self._lose(entry)
+
+    def unmark_lost(self) -> None:
+        """Nothing was lost after all; copies that are on their way still count."""
+        self.lost = self.owed = 0
+        for entry in self._ranges:
+            entry.lost = False
 
     def first_is_sacked(self) -> bool:
         """The range at SND.UNA was SACKed: a peer that still has it would have ACKed it."""
@@ -346,14 +360,14 @@ class Scoreboard:
 
     def next_lost(self) -> SentRange | None:
         """The first range that is lost and was not resent since (RFC 6675 NextSeg rule 1)."""
-        if self.lost <= self.resent:
+        if not self.owed:
             return None
         for entry in self._ranges:
             if entry.lost and not entry.resent:
                 return entry
         return None
 
-    def resend(self, start: int, end: int, now: int) -> None:
+    def resend(self, start: int, end: int, now: int, segments: int = 1) -> None:
         """[start, end), the beginning of a range from `next_lost`, has been sent again."""
         index = bisect_left(self._starts, start)
         entry = self._ranges[index]
@@ -362,8 +376,24 @@ class Scoreboard:
         entry.resent = True
         entry.sent_at = now
         entry.copies += 1
-        self.resent += entry.end - entry.start
-        self.retransmissions += 1
+        self.resent += end - start
+        self.owed -= end - start
+        self.bytes_resent += end - start
+        self.retransmissions += segments
+
+    def was_resent(self, start: int, end: int) -> bool:
+        """Something of [start, end) that is still in flight was sent more than once."""
+        ranges = self._ranges
+        index = max(bisect_right(self._starts, start) - 1, 0)
+        while index < len(ranges) and ranges[index].start < end:
+            if ranges[index].copies and ranges[index].end > start:
+                return True
+            index += 1
+        return False
+
+    def head_sent_at(self) -> int:
+        """When what SND.UNA names was sent last (µs). Something must be in flight."""
+        return self._ranges[0].sent_at
 
     def last(self, size: int) -> tuple[int, int] | None:
         """The last `size` octets in flight, as far as they lie in one range; None: nothing."""
@@ -380,4 +410,5 @@ class Scoreboard:
             entry = self._ranges[-1]
         entry.sent_at = now
         entry.copies += 1
+        self.bytes_resent += end - start
         self.retransmissions += 1

@@ -4,7 +4,7 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 """
 
 from ustack.errors import ConnectionRefused, ConnectionReset
-from ustack.tcp import buffer_sizes, ecn_handshake, tail_loss
+from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, tail_loss
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
 from ustack.tcp.handshake import agree_options, start_sending, timestamp
 from ustack.tcp.recovery import LOSS, OPEN
@@ -390,13 +390,11 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     assert congestion is not None
     flight = board.in_flight
     sacked, sacked_at = 0, None
-    dsack = False
+    twice = 0  # bytes of a D-SACK
+    sacked_before = board.sacked
     board.begin_ack()
     if seg.sack and tcb.sack_on:
-        if seg.sack[0][0] < ack:  # RFC 2883 §4
-            dsack = True
-            tcb.counters.dsacks_received += 1
-            tcb.recovery.rack.on_dsack(tcb.rtt.srtt, now)
+        twice = dubious_ack.note_dsack(tcb, seg)
         if flight:
             sacked, sacked_at = board.sack(seg.sack, max(ack, una), snd.nxt)
     acked = ack - una
@@ -409,31 +407,36 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         if sent_at is None:
             sent_at = sacked_at
         _advance(tcb, ack, acked, sent_at, seg.tsval, seg.tsecr, now)
-    elif acked == 0 and flight and not seg.len and window == snd.wnd:
+    elif acked == 0 and not (seg.len or twice or sacked) and not _moves_window(tcb, seg, window):
         duplicate = True  # RFC 5681 §2
     if acked == 0 and sacked_at is not None:
         tcb.rtt.sample(now - sacked_at)  # sent once and arrived: valid by Karn's rule
+    if tcb.tail_probe_end is not None:
+        tail_loss.on_ack(tcb, ack, duplicate, now)
     if tcb.ecn is not None and acked >= 0 and flight and tcb.ecn.congested(tcb, seg):
-        tcb.recovery.on_congestion(congestion, snd.nxt, now)
-    if flight and (acked > 0 or sacked or duplicate):
+        tcb.recovery.on_congestion(congestion, snd.nxt, snd.mss, now)
+    if (flight and (acked > 0 or sacked or duplicate)) or twice:
         if (
             tcb.recovery.phase is OPEN
-            and not (sacked or duplicate or board.sacked or board.lost)
-            and not (board.reordered or board.dup_acked)
+            and not (sacked or duplicate or twice or board.sacked or board.lost)
+            and not (board.original < board.highest_sacked or board.dup_acked)
         ):
             tcb.recovery.dup_acks = 0
-            grow = True
+            grow = acked
         else:
-            grow = _recover(tcb, acked if acked > 0 else 0, sacked, duplicate, now)
+            acked = max(acked, 0)
+            delivered = acked + board.sacked - sacked_before + twice
+            grow = dubious_ack.digest(tcb, seg, acked, sacked, delivered, duplicate, sacked_at, now)
         if grow:
-            _grow(tcb, acked, flight, now)
-        if tcb.tail_probe_end is not None:
-            tail_loss.on_ack(tcb, ack, dsack, now)
-        tail_loss.schedule(tcb, now)
+            _grow(tcb, grow, flight, now)
+        if acked > 0:
+            tail_loss.schedule(tcb, now)
     # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
     # acknowledges more was sent later, even if its text is older (a retransmission). The window
     # must come along with SND.UNA, or the right edge would move without the peer's word.
-    if acked > 0 or (acked == 0 and (snd.wl1 < seg.seq or (snd.wl1 == seg.seq and snd.wl2 <= ack))):
+    if acked > 0 or (
+        ack == snd.una and (snd.wl1 < seg.seq or (snd.wl1 == seg.seq and snd.wl2 <= ack))
+    ):
         if not snd.wnd and window:
             _window_opened(tcb, now)
         snd.wnd = window
@@ -479,28 +482,13 @@ def _grow(tcb: Tcb, acked: int, flight: int, now: int) -> None:  # hot
     congestion.on_ack(acked, tcb.scoreboard.in_flight, tcb.rtt.latest, not in_use, now)
 
 
-def _recover(tcb: Tcb, acked: int, sacked: int, duplicate: bool, now: int) -> bool:
-    """Let loss recovery digest an ACK that the scoreboard has recorded. True: cwnd may grow."""
-    snd, board, recovery = tcb.snd, tcb.scoreboard, tcb.recovery
-    assert tcb.congestion is not None
-    newly_lost = 0
-    if tcb.sack_on:
-        newly_lost = recovery.detect(board, tcb.rtt, snd.mss, now)
-        wait = recovery.reorder_wait
-        tcb.timers.reorder = now + wait if wait else NEVER
-    return recovery.on_ack(
-        board,
-        tcb.congestion,
-        una=snd.una,
-        nxt=snd.nxt,
-        acked=acked,
-        sacked=sacked,
-        duplicate=duplicate,
-        sack=tcb.sack_on,
-        newly_lost=newly_lost,
-        mss=snd.mss,
-        now=now,
-    )
+def _moves_window(tcb: Tcb, seg: Segment, window: int) -> bool:
+    """An ACK that takes SND.WND along is no duplicate (RFC 5681 §2 (e)).
+
+    Linux: newer text before it, or a window that grows or closes; one that shrinks is no reason.
+    """
+    snd = tcb.snd
+    return seg.seq > snd.wl1 or (seg.seq == snd.wl1 and (window > snd.wnd or not window))
 
 
 def _measure(tcb: Tcb, sent_at: int | None, tsval: int | None, tsecr: int, now: int) -> None:
@@ -542,7 +530,7 @@ def _window_opened(tcb: Tcb, now: int) -> None:
     tcb.rtt.reset_backoff()
     if tcb.retransmits or tcb.probes:
         tcb.retransmits = tcb.probes = 0
-        tcb.scoreboard.mark_all_lost()
+        tcb.recovery.resend_all(tcb.scoreboard, tcb.snd.nxt)
     if tcb.scoreboard.in_flight:
         tcb.timers.rto = now + tcb.rtt.rto
 

@@ -2,7 +2,7 @@
 can tell. So after two round trips of silence one segment is sent that will be answered by SACK.
 """
 
-from ustack.tcp.recovery import FAST, LOSS, OPEN
+from ustack.tcp.recovery import FAST, LOSS
 from ustack.tcp.tcb import NEVER, Tcb
 
 MAX_ACK_DELAY_US = 200_000  # Linux TCP_RTO_MIN: a lone segment may wait for a delayed ACK
@@ -10,7 +10,7 @@ TIMER_SLACK_US = 2_000  # Linux TCP_TIMEOUT_MIN at 1000 Hz
 
 
 def schedule(tcb: Tcb, now: int) -> None:  # hot
-    """Set or stop the probe timer after new text was sent or acknowledged (§7.2)."""
+    """Set or stop the probe timer after text was acknowledged (§7.2)."""
     timers, board = tcb.timers, tcb.scoreboard
     srtt = tcb.rtt.srtt
     if (
@@ -30,17 +30,39 @@ def schedule(tcb: Tcb, now: int) -> None:  # hot
     timers.pto = min(now + wait, timers.rto)
 
 
-def on_ack(tcb: Tcb, ack: int, dsack: bool, now: int) -> None:
-    """An ACK has come while a probe was out (§7.4).
+def after_sending(tcb: Tcb, now: int) -> None:  # hot
+    """New text has left: the probe follows the last of it (§7.2).
 
-    If it covers the probe, and the peer does not say that it got the probed text twice, the probe
-    has repaired a loss, and the congestion window answers for it.
+    Linux: but no later than an RTO after the oldest segment in flight was sent.
     """
-    end = tcb.tail_probe_end
-    if end is None or (ack < end and not dsack):
+    schedule(tcb, now)
+    timers = tcb.timers
+    if timers.pto != NEVER:
+        timers.rto = max(tcb.scoreboard.head_sent_at() + tcb.rtt.rto, now + 1)
+        timers.pto = min(timers.pto, timers.rto)
+
+
+def give_up(tcb: Tcb) -> None:
+    """The window is cut for another reason, so the probe that is out tells nothing any more."""
+    if tcb.tail_probe_end is None:
         return
     tcb.tail_probe_end = None
-    if tcb.tail_probe_resent and not dsack and tcb.recovery.phase is OPEN:
+    if tcb.tail_probe_resent and tcb.recovery.undo is not None:
+        tcb.recovery.undo.on_tail_probe(tcb.tail_probe_resent)
+
+
+def on_ack(tcb: Tcb, ack: int, duplicate: bool, now: int) -> None:
+    """An ACK has come while a probe was out (§7.4) that is no D-SACK for it.
+
+    If it covers more than the probe, the probe has repaired a loss, and the congestion window
+    answers for it. `duplicate`: it brings no news at all, so the original had arrived too.
+    """
+    end = tcb.tail_probe_end
+    if end is None or ack < end:
+        return
+    if not tcb.tail_probe_resent or duplicate:
+        tcb.tail_probe_end = None
+    elif ack > end:
+        tcb.tail_probe_end = None
         assert tcb.congestion is not None
-        tcb.congestion.on_loss(max(tcb.scoreboard.in_flight, tcb.snd.mss), now)
-        tcb.congestion.on_recovered(now)
+        tcb.recovery.on_tail_loss(tcb.congestion, now)

@@ -138,6 +138,7 @@ class Counters:
         "bytes_acked",
         "bytes_received",
         "challenge_acks",
+        "dsack_bytes",
         "dsacks_received",
         "out_of_window",
         "segments_in",
@@ -152,6 +153,7 @@ class Counters:
         self.out_of_window = 0
         self.challenge_acks = 0
         self.dsacks_received = 0
+        self.dsack_bytes = 0
 
 
 class Tcb:
@@ -300,7 +302,7 @@ class Tcb:
         # Tail loss probe (RFC 8985 §7)
         self.probing_tail = False  # agreed: SACK is on and the configuration wants it
         self.tail_probe_end: int | None = None  # SND.NXT when the probe went out, None: none is out
-        self.tail_probe_resent = False  # the probe was old text, not new
+        self.tail_probe_resent = 0  # how many bytes of old text it was, 0: new text
 
         # Giving up
         self.retransmits = 0  # expiries of the retransmission timer since the last progress

@@ -4,6 +4,7 @@ TIME-WAIT has no timer here: stack/time_wait.py holds it.
 """
 
 from ustack.errors import ConnectionTimedOut
+from ustack.tcp import dubious_ack, tail_loss
 from ustack.tcp.state import FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import NEVER, Tcb, finish, report
 
@@ -43,7 +44,7 @@ def timeout(tcb: Tcb, now: int) -> None:
         tcb.ack_now = tcb.ack_now or tcb.ack_owed > 0
     if now >= timers.reorder:
         timers.reorder = NEVER
-        _reorder_timeout(tcb, now)
+        dubious_ack.on_reorder_timeout(tcb, now)
     if now >= timers.pto:
         timers.pto = NEVER
         if tcb.scoreboard.in_flight:
@@ -102,20 +103,22 @@ def _retransmission_timeout(tcb: Tcb, now: int) -> None:
         tcb.retransmits -= 1
         tcb.probes += 1
         tcb.probe_due = "zero-window probe"
+        tcb.recovery.resend_all(board, tcb.snd.nxt)  # once the window lets it; no congestion
         return
     assert tcb.congestion is not None
-    tcb.recovery.on_rto(board, tcb.congestion, tcb.snd.nxt, now)
-
-
-def _reorder_timeout(tcb: Tcb, now: int) -> None:
-    """What was given time to arrive late has not arrived (RFC 8985 §6.3)."""
-    assert tcb.congestion is not None
-    recovery = tcb.recovery
-    recovery.on_reorder_timeout(
-        tcb.scoreboard, tcb.congestion, tcb.rtt, nxt=tcb.snd.nxt, mss=tcb.snd.mss, now=now
+    tcb.timers.pto = tcb.timers.reorder = NEVER
+    tcb.recovery.on_rto(
+        board,
+        tcb.congestion,
+        una=tcb.snd.una,
+        nxt=tcb.snd.nxt,
+        repeated=tcb.retransmits > 1,
+        frto=tcb.config.frto,
+        patience_us=tcb.rtt.latest,
+        mss=tcb.snd.mss,
+        now=now,
     )
-    if recovery.reorder_wait:
-        tcb.timers.reorder = now + recovery.reorder_wait
+    tail_loss.give_up(tcb)
 
 
 def _persist_timeout(tcb: Tcb, now: int) -> None:

@@ -48,7 +48,7 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     if (
         snd.nxt < tcb.send_buffer.end
         or (tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin))
-        or board.lost > board.resent
+        or board.owed
     ):
         done = _send_text(tcb, now, emit)
     if tcb.probe_due and not _send_probe(tcb, now, emit):
@@ -192,7 +192,7 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     if not board.in_flight and now - tcb.last_data_sent_at > tcb.rtt.rto:
         tcb.congestion.on_idle(now - tcb.last_data_sent_at, tcb.rtt.rto)
     budget = QUANTUM
-    while board.lost > board.resent:
+    while board.owed and not recovery.held:
         size = _resend(tcb, now, emit)
         if size < 0:
             return False
@@ -201,9 +201,10 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         budget -= size
         if budget <= 0:
             return False
-    if board.lost > board.resent and recovery.phase is LOSS:
+    if board.owed and recovery.phase is LOSS and not recovery.held:
         _arm(tcb, now)
         return True  # after a timeout, what was lost goes first
+    sent_new = False
     buffer = tcb.send_buffer
     mss = snd.mss
     quota = recovery.window(tcb.congestion) - board.pipe()
@@ -219,6 +220,8 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         if fin:
             flags = flags | FIN if size else ACK | FIN
         if not _send_segment(tcb, seq, end, flags, now, emit, ""):
+            if sent_new:
+                tail_loss.after_sending(tcb, now)
             return False
         if fin:
             snd.fin = end
@@ -230,12 +233,19 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
             snd.max = end
         board.sent(seq, end, now)
         recovery.sent(size)
+        sent_new = True
         if tcb.timers.rto == NEVER:
             tcb.timers.rto = now + tcb.rtt.rto  # RFC 6298 §5.1
         quota -= size
         budget -= size
         if budget <= 0:
+            tail_loss.after_sending(tcb, now)
             return False
+    if recovery.held and recovery.frto and snd.nxt <= recovery.point:
+        recovery.nothing_new()
+        return _send_text(tcb, now, emit)
+    if sent_new:
+        tail_loss.after_sending(tcb, now)
     _arm(tcb, now)
     return True
 
@@ -361,10 +371,10 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     note = RESEND_NOTES[recovery.phase]
     if not _send_segment(tcb, start, text_end, flags, now, emit, note):
         return -1
-    board.resend(start, end, now)
-    if recovery.force or tcb.timers.rto == NEVER:
+    board.resend(start, end, now, -(-(end - start) // snd.mss))
+    if start == snd.una or tcb.timers.rto == NEVER:
         tcb.timers.rto = now + tcb.rtt.rto
-    recovery.sent(end - start)
+    recovery.resent(end - start, now)
     return end - start
 
 
@@ -395,8 +405,8 @@ def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
     if not board.in_flight or tcb.tail_probe_end is not None:
         return True
     end = min(snd.nxt + snd.mss, buffer.end, snd.una + snd.wnd)
-    tcb.tail_probe_resent = end <= snd.nxt
-    if not tcb.tail_probe_resent:
+    tcb.tail_probe_resent = 0
+    if end > snd.nxt:
         start = snd.nxt
         flags = ACK | PSH if buffer.push_at(end) else ACK
         if not _send_segment(tcb, start, end, flags, now, emit, tcb.probe_due):
@@ -413,6 +423,7 @@ def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
         if not _send_segment(tcb, start, text_end, flags, now, emit, tcb.probe_due):
             return False
         board.probed(start, end, now)
+        tcb.tail_probe_resent = end - start
     tcb.tail_probe_end = snd.nxt
     return True
 
@@ -455,7 +466,6 @@ def _arm(tcb: Tcb, now: int) -> None:
     snd, timers = tcb.snd, tcb.timers
     if tcb.scoreboard.in_flight:
         timers.persist = NEVER
-        tail_loss.schedule(tcb, now)
         return
     waiting = snd.nxt < tcb.send_buffer.end or (
         tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin)

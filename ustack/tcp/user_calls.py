@@ -10,7 +10,7 @@ from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
 from ustack.tcp import ecn_handshake
 from ustack.tcp.buffer_sizes import text_was_read
-from ustack.tcp.recovery import Phase
+from ustack.tcp.recovery import OPEN, Phase
 from ustack.tcp.state import (
     CLOSE_WAIT,
     ESTABLISHED,
@@ -196,6 +196,10 @@ class TcpInfo:
     lost: int
     retrans: int
     total_retrans: int
+    bytes_retrans: int
+    reordering: int
+    reord_seen: int
+    dsack_bytes: int
     retransmits: int
     backoff: int
     probes: int
@@ -214,6 +218,14 @@ class TcpInfo:
     ecn_seen: bool  # the peer's packets have carried ECT or CE
     delivered_ce: int  # packets of ours that arrived with CE, as far as the peer has told
     timer: tuple[str, int] | None
+
+
+def _ca_state(tcb: Tcb) -> str:
+    """Linux's names: "disorder" is an open phase with something SACKed or lost."""
+    board, phase = tcb.scoreboard, tcb.recovery.phase
+    if phase is OPEN and (board.sacked or board.lost or board.dup_acked or board.resent):
+        return "disorder"
+    return Phase(phase).name.lower()
 
 
 def status(tcb: Tcb, now: int) -> TcpInfo:
@@ -246,12 +258,16 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         timestamps=tcb.ts_on,
         sack=tcb.sack_on,
         congestion=tcb.config.congestion,
-        ca_state=Phase(tcb.recovery.phase).name.lower(),
+        ca_state=_ca_state(tcb),
         unacked=board.in_flight,
         sacked=board.sacked,
         lost=board.lost,
         retrans=board.resent,
         total_retrans=board.retransmissions,
+        bytes_retrans=board.bytes_resent,
+        reordering=tcb.recovery.reordering,
+        reord_seen=tcb.recovery.rack.reordering_seen,
+        dsack_bytes=counters.dsack_bytes,
         retransmits=tcb.retransmits,
         backoff=tcb.rtt.backoff,
         probes=tcb.probes,
