@@ -33,7 +33,7 @@ LAYERS: dict[str, set[str]] = {
 TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
-    | {"send_buffer", "send_marks", "receive_buffer", "receive_tuning"},
+    | {"chronograph", "send_buffer", "send_marks", "receive_buffer", "receive_tuning"},
     {"scoreboard", "syn_cookies", "prr", "undo"},
     {"recovery"},
     {"tcb"},

@@ -205,8 +205,8 @@ def test_an_unknown_command_is_refused_unless_a_shell_is_allowed() -> None:
 
 
 def test_settings_without_a_knob_are_said_and_unknown_ones_are_errors() -> None:
-    report = play("`sysctl -q net.ipv4.tcp_ecn=2`\n0 close(9) = -1")
-    assert report.notes == ["sysctl net.ipv4.tcp_ecn=2 has no knob in ustack"]
+    report = play("`sysctl -q net.ipv4.tcp_thin_linear_timeouts=1`\n0 close(9) = -1")
+    assert report.notes == ["sysctl net.ipv4.tcp_thin_linear_timeouts=1 has no knob in ustack"]
     assert "t.pkt:1: unknown sysctl 'net.ipv4.tcp_nonsense'" in failure(
         "`sysctl -q net.ipv4.tcp_nonsense=2`\n0 close(9) = -1"
     )

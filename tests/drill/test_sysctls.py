@@ -40,11 +40,11 @@ def test_loss_recovery_is_switched_by_linux_s_numbers() -> None:
 
 def test_a_setting_without_a_knob_is_noted_unless_it_asks_for_what_is_done_anyway() -> None:
     environment = Environment()
-    write_setting(environment, "net.ipv4.tcp_ecn", "0")
+    write_setting(environment, "net.ipv4.tcp_thin_linear_timeouts", "0")
     assert environment.notes == []
-    write_setting(environment, "net.ipv4.tcp_ecn", "1")
-    write_setting(environment, "net.ipv4.tcp_ecn", "1")
-    assert environment.notes == ["sysctl net.ipv4.tcp_ecn=1 has no knob in ustack"]
+    write_setting(environment, "net.ipv4.tcp_thin_linear_timeouts", "1")
+    write_setting(environment, "net.ipv4.tcp_thin_linear_timeouts", "1")
+    assert environment.notes == ["sysctl net.ipv4.tcp_thin_linear_timeouts=1 has no knob in ustack"]
 
 
 def test_an_unknown_name_and_a_value_that_is_no_number_are_errors() -> None:

@@ -286,7 +286,7 @@ class SocketOptions:
         match key:
             case (c.SOL_SOCKET, c.SO_SNDBUF):
                 self._send_buffer = doubled(value, MIN_SNDBUF)
-                self.config = replace(self.config, send_buffer=self._send_buffer // 2)
+                self.config = replace(self.config, send_buffer=self._send_buffer)
             case (c.SOL_SOCKET, c.SO_RCVBUF):
                 self._receive_buffer = doubled(value, MIN_RCVBUF)
                 self.config = replace(self.config, receive_buffer=self._receive_buffer // 2)

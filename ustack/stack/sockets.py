@@ -20,6 +20,7 @@ from ustack.stack import socket_constants as c
 from ustack.stack.error_queue import ControlMessage
 from ustack.stack.listener import Listener
 from ustack.stack.notices import Notices
+from ustack.stack.send_room import is_writable, send_room
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
@@ -204,6 +205,7 @@ class Socket:
         """Hand `data` to the stack, waiting for room where that is allowed."""
         view = memoryview(data)
         sent = 0
+        waited = False
         while True:
             try:
                 tcb = self._sending()
@@ -212,7 +214,9 @@ class Socket:
                     return sent
                 raise
             rest = view[sent:] if sent else data
-            sent += self._stack.send(tcb, rest, now, urgent=urgent, more=more)
+            # One that waits goes on when a third is free (Linux sk_stream_write_space)
+            room = send_room(tcb) if not waited or is_writable(tcb) else 0
+            sent += self._stack.send(tcb, rest, now, urgent=urgent, more=more, room=room)
             whole = sent == len(view)
             if whole or (
                 sent and (self._nonblocking(flags) or (deadline is not None and now >= deadline))
@@ -221,6 +225,7 @@ class Socket:
                     self._mark(tcb, sent, flags, whole, buffers)
                 return sent
             now = yield from self._block(flags, now, deadline)
+            waited = True
 
     def _mark(self, tcb: Tcb, sent: int, flags: int, whole: bool, buffers: Sequence[int]) -> None:
         """The `sent` octets just queued are kept apart or watched, as flags and options ask."""
@@ -420,11 +425,10 @@ class Socket:
         return mask
 
     def _writable(self, tcb: Tcb) -> bool:
-        buffer = tcb.send_buffer
-        unsent = max(0, buffer.end - tcb.snd.nxt)
+        unsent = max(0, tcb.send_buffer.end - tcb.snd.nxt)
         if self.options.not_sent_low_water and unsent >= self.options.not_sent_low_water:
             return False
-        return len(buffer) < buffer.limit - buffer.limit // 3  # Linux: a third must be free
+        return is_writable(tcb)
 
     def input_queue(self) -> int:
         """SIOCINQ: bytes that can be read now."""

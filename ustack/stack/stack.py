@@ -762,10 +762,17 @@ class Stack:
         )
 
     def send(
-        self, tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False, more: bool = False
+        self,
+        tcb: Tcb,
+        data: Buffer,
+        now: int,
+        *,
+        urgent: bool = False,
+        more: bool = False,
+        room: int | None = None,
     ) -> int:
         """SEND; see user_calls.send."""
-        taken = user_calls.send(tcb, data, now, urgent=urgent, more=more)
+        taken = user_calls.send(tcb, data, now, urgent=urgent, more=more, room=room)
         if taken and not tcb.dirty:
             tcb.dirty = True
             self._dirty.append(tcb)

@@ -6,6 +6,7 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, tail_loss
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
+from ustack.tcp.chronograph import SEND_BUFFER
 from ustack.tcp.handshake import agree_options, start_sending, timestamp
 from ustack.tcp.recovery import LOSS, OPEN
 from ustack.tcp.segment import Reset, Segment
@@ -175,6 +176,7 @@ def predicted(
     if acked:
         snd.una = una = snd.una + acked
         _advance(tcb, una, acked, board.ack(una), tsval, tsecr, now)
+        tcb.counters.delivered += -(-acked // snd.mss)
         tcb.recovery.dup_acks = 0
         _grow(tcb, acked, flight, now)
         tail_loss.schedule(tcb, now)
@@ -191,6 +193,8 @@ def predicted(
             buffer_sizes.segment_size_known(tcb, rcv.mss_seen)
         receive_buffer.append(payload)
         tcb.counters.bytes_received += size
+        tcb.counters.data_segments_in += 1
+        tcb.last_data_received_at = now
         tcb.ack_owed += size
         rcv.nxt = nxt + size
         tcb.events |= READABLE
@@ -377,6 +381,8 @@ def _established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) 
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
     snd.wl1, snd.wl2 = seg.seq, seg.ack
     tcb.events |= CONNECTED
+    tcb.counters.delivered += 1
+    tcb.last_data_received_at = now
     buffer_sizes.established(tcb)
     if tcb.config.keep_alive:
         tcb.timers.keep_alive = now + tcb.config.keep_alive_idle_us
@@ -416,6 +422,8 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     if tcb.ecn is not None and acked >= 0 and flight and tcb.ecn.congested(tcb, seg):
         tcb.recovery.on_congestion(congestion, snd.nxt, snd.mss, now)
     if (flight and (acked > 0 or sacked or duplicate)) or twice:
+        arrived = max(acked, 0) + board.sacked - sacked_before
+        tcb.counters.delivered += -(-arrived // snd.mss)
         if (
             tcb.recovery.phase is OPEN
             and not (sacked or duplicate or twice or board.sacked or board.lost)
@@ -466,11 +474,13 @@ def _advance(
     else:
         timers.rto = NEVER
         tcb.stalled_since = now if buffer.end > buffer.start else NEVER
+        if tcb.chronograph is not None and buffer.end == buffer.start:
+            tcb.chronograph.idle(now)
     if user_timeout is not None:
         timers.user = now + user_timeout if tcb.stalled_since != NEVER else NEVER
     elif timers.user != NEVER:
         timers.user = NEVER
-    _tell_writer(tcb)
+    _tell_writer(tcb, now)
 
 
 def _grow(tcb: Tcb, acked: int, flight: int, now: int) -> None:  # hot
@@ -510,7 +520,7 @@ def _measure(tcb: Tcb, sent_at: int | None, tsval: int | None, tsecr: int, now: 
             tcb.rtt.sample(elapsed_ms * 1000 or 1000)
 
 
-def _tell_writer(tcb: Tcb) -> None:
+def _tell_writer(tcb: Tcb, now: int) -> None:
     buffer = tcb.send_buffer
     waiting = buffer.end - buffer.start
     if not waiting:
@@ -521,6 +531,8 @@ def _tell_writer(tcb: Tcb) -> None:
         if waiting <= buffer.limit * 2 // 3:
             tcb.send_full = False
             tcb.events |= WRITABLE
+            if tcb.chronograph is not None:
+                tcb.chronograph.stop(SEND_BUFFER, now)
 
 
 def _window_opened(tcb: Tcb, now: int) -> None:
@@ -549,6 +561,9 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
     start, payload = seg.seq, seg.payload
     nxt, edge = rcv.nxt, rcv.adv
+    if payload:
+        tcb.counters.data_segments_in += 1
+        tcb.last_data_received_at = now
     end = start + len(payload)
     fin = seg.flags & FIN
     if tcb.detached and end > nxt:  # SHLD-3: nobody will ever read this
@@ -580,6 +595,7 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         payload = bytes(payload)  # a view of the rest would keep the whole frame in memory
 
     if start > nxt:
+        tcb.counters.out_of_order += 1
         if payload and not receive_buffer.insert(start, payload):
             tcb.counters.out_of_window += 1
         tcb.ack_now = tcb.flush_now = True  # RFC 5681 §4.2: a duplicate ACK for each one

@@ -35,13 +35,18 @@ class SendBuffer:
     def __len__(self) -> int:
         return self.end - self.start
 
-    def append(self, data: Buffer, *, push: bool = True) -> int:
+    def writes_in_flight(self) -> int:
+        """How many messages have left, and are not acknowledged in full."""
+        return len(self._sent_marks) if self._sent_marks else 0
+
+    def append(self, data: Buffer, *, push: bool = True, room: int | None = None) -> int:
         """Take as much of `data` as the limit allows and return how many bytes that was.
 
-        `push`: the end of `data` is the end of a message.
+        `push`: the end of `data` is the end of a message. `room`: takes the place of the limit.
         """
         size = len(data)
-        room = self.limit - (self.end - self.start)
+        if room is None:
+            room = self.limit - (self.end - self.start)
         if size > room:
             size = room
             if size <= 0:

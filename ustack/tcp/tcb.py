@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ustack.config import TcpConfig
 from ustack.errors import UStackError
+from ustack.tcp.chronograph import Chronograph
 from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.receive_buffer import ReceiveBuffer
@@ -138,8 +139,12 @@ class Counters:
         "bytes_acked",
         "bytes_received",
         "challenge_acks",
+        "data_segments_in",
+        "data_segments_out",
+        "delivered",
         "dsack_bytes",
         "dsacks_received",
+        "out_of_order",
         "out_of_window",
         "segments_in",
         "segments_out",
@@ -150,6 +155,10 @@ class Counters:
         self.segments_out = 0
         self.bytes_acked = 0
         self.bytes_received = 0
+        self.data_segments_in = 0
+        self.data_segments_out = 0  # sent again counts too
+        self.delivered = 0  # segments that the peer has reported, the SYN included
+        self.out_of_order = 0
         self.out_of_window = 0
         self.challenge_acks = 0
         self.dsacks_received = 0
@@ -165,6 +174,7 @@ class Tcb:
         "ack_soon",
         "challenge_at",
         "challenge_limit",
+        "chronograph",
         "closed",
         "config",
         "congestion",
@@ -186,6 +196,7 @@ class Tcb:
         "header",
         "keep_alive_probes",
         "last_ack_sent",
+        "last_data_received_at",
         "last_data_sent_at",
         "last_received_at",
         "listener",
@@ -265,6 +276,7 @@ class Tcb:
         self.congestion: CongestionControl | None = None  # from ESTABLISHED on: needs the MSS
         self.timers = Timers()
         self.counters = Counters()
+        self.chronograph: Chronograph | None = None  # from the first text on
 
         # Options agreed on the SYNs
         self.options_agreed = False
@@ -311,6 +323,7 @@ class Tcb:
         self.keep_alive_probes = 0
         self.stalled_since = NEVER  # since when the oldest byte has gone without progress
         self.last_received_at = now
+        self.last_data_received_at = now
         self.last_data_sent_at = now
 
         # Towards the user

@@ -6,6 +6,7 @@ packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 
 from ustack.tcp import tail_loss
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
+from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
 from ustack.tcp.handshake import syn_options, timestamp, timestamps
 from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
@@ -246,8 +247,29 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         return _send_text(tcb, now, emit)
     if sent_new:
         tail_loss.after_sending(tcb, now)
+    chronograph = tcb.chronograph
+    if chronograph is not None and (
+        snd.nxt < buffer.end or tcb.send_full or chronograph.running == PEER_WINDOW
+    ):
+        _note_limit(tcb, quota, now)
     _arm(tcb, now)
     return True
+
+
+def _note_limit(tcb: Tcb, quota: int, now: int) -> None:
+    """For STATUS: is it the peer's window that stops us, or a send buffer that is too small?
+
+    Linux: tcp_write_xmit() and tcp_cwnd_validate().
+    """
+    chronograph, snd = tcb.chronograph, tcb.snd
+    assert chronograph is not None
+    unsent = tcb.send_buffer.end - snd.nxt
+    if unsent and quota > 0 and snd.una + snd.wnd - snd.nxt < min(unsent, snd.mss):
+        chronograph.start(PEER_WINDOW, now)
+    else:
+        chronograph.stop(PEER_WINDOW, now)
+        if not unsent and tcb.send_full and not tcb.cwnd_limited:
+            chronograph.start(SEND_BUFFER, now)
 
 
 def _fin_fits(tcb: Tcb, end: int) -> bool:
@@ -327,6 +349,7 @@ def _send_segment(
     if not tcb.receive_buffer.held:
         _acknowledged(tcb)
     tcb.last_data_sent_at = now
+    tcb.counters.data_segments_out += -(-(end - start) // tcb.snd.mss)
     if tcb.marks is not None and tcb.marks.sent(start, end, now):
         tcb.events |= REPORTED
     if tcb.stalled_since == NEVER:

@@ -10,6 +10,7 @@ from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
 from ustack.tcp import ecn_handshake
 from ustack.tcp.buffer_sizes import text_was_read
+from ustack.tcp.chronograph import BUSY, Chronograph
 from ustack.tcp.recovery import OPEN, Phase
 from ustack.tcp.state import (
     CLOSE_WAIT,
@@ -35,12 +36,21 @@ def open_active(tcb: Tcb, now: int) -> None:
         tcb.timers.user = now + tcb.config.user_timeout_us
 
 
-def send(tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False, more: bool = False) -> int:
+def send(
+    tcb: Tcb,
+    data: Buffer,
+    now: int,
+    *,
+    urgent: bool = False,
+    more: bool = False,
+    room: int | None = None,
+) -> int:
     """SEND: queue `data`, as much as the buffer takes, and return how much that was (§3.10.2).
 
     0 means: wait for WRITABLE. `bytes` are kept, not copied; anything mutable is copied. `urgent`
     marks the last byte taken as the end of urgent data (RFC 6093); `more` says that the rest of
-    the message follows, so its end is not pushed (MAY-15). Raises the terminal error of
+    the message follows, so its end is not pushed (MAY-15); `room`, if given, is how many bytes are
+    taken, whatever the buffer's limit says. Raises the terminal error of
     a connection that is over, BrokenPipe after the sending side was closed.
     """
     if tcb.closed:
@@ -48,9 +58,14 @@ def send(tcb: Tcb, data: Buffer, now: int, *, urgent: bool = False, more: bool =
     if tcb.fin_queued:
         raise BrokenPipe
     buffer = tcb.send_buffer
-    taken = buffer.append(data, push=not more)
+    taken = buffer.append(data, push=not more, room=room)
     if taken < len(data):
         tcb.send_full = True
+    chronograph = tcb.chronograph
+    if chronograph is None:
+        chronograph = tcb.chronograph = Chronograph()
+    if not chronograph.running and taken:
+        chronograph.start(BUSY, now)
     if urgent and taken:
         tcb.snd.up = buffer.end
     return taken
@@ -211,9 +226,20 @@ class TcpInfo:
     segs_in: int
     segs_out: int
     notsent: int
-    last_data_sent: int  # how long ago
-    last_data_recv: int  # how long ago anything was received, an ACK for one
     app_limited: bool  # the congestion window did not stop the last transmit
+    ato: int
+    pmtu: int
+    last_data_sent: int
+    last_data_recv: int
+    last_ack_recv: int
+    busy_time: int
+    rwnd_limited: int
+    sndbuf_limited: int
+    bytes_sent: int
+    data_segs_in: int
+    data_segs_out: int
+    delivered: int
+    rcv_ooopack: int
     ecn: str  # "": none, "ecn": RFC 3168, "accecn": RFC 9768
     ecn_seen: bool  # the peer's packets have carried ECT or CE
     delivered_ce: int  # packets of ours that arrived with CE, as far as the peer has told
@@ -228,6 +254,13 @@ def _ca_state(tcb: Tcb) -> str:
     return Phase(phase).name.lower()
 
 
+def _bytes_sent(tcb: Tcb) -> int:
+    """Octets of text that have left, those sent again counted again."""
+    snd = tcb.snd
+    fin_sent = snd.fin is not None and snd.nxt > snd.fin
+    return max(0, snd.nxt - (snd.iss + 1) - fin_sent) + tcb.scoreboard.bytes_resent
+
+
 def status(tcb: Tcb, now: int) -> TcpInfo:
     """STATUS: a snapshot of the connection (§3.10.6)."""
     snd, rcv, board, counters = tcb.snd, tcb.rcv, tcb.scoreboard, tcb.counters
@@ -235,6 +268,8 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
     timers = {name: getattr(tcb.timers, name) for name in tcb.timers.__slots__}
     running = min(timers, key=lambda name: timers[name])
     left = timers[running] - now
+    chronograph = tcb.chronograph or Chronograph()
+    busy, held_by_peer, held_by_buffer = chronograph.totals(now)
     return TcpInfo(
         state=tcb.state,
         local=tcb.local,
@@ -279,9 +314,20 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         segs_in=counters.segments_in,
         segs_out=counters.segments_out,
         notsent=max(tcb.send_buffer.end - snd.nxt, 0),
-        last_data_sent=now - tcb.last_data_sent_at,
-        last_data_recv=now - tcb.last_received_at,
         app_limited=not tcb.cwnd_limited,
+        ato=tcb.config.delayed_ack_us if counters.data_segments_in else 0,
+        pmtu=tcb.path_mtu_payload + tcb.fixed_headers,
+        last_data_sent=now - tcb.last_data_sent_at,
+        last_data_recv=now - tcb.last_data_received_at,
+        last_ack_recv=now - tcb.last_received_at,
+        busy_time=busy,
+        rwnd_limited=held_by_peer,
+        sndbuf_limited=held_by_buffer,
+        bytes_sent=_bytes_sent(tcb),
+        data_segs_in=counters.data_segments_in,
+        data_segs_out=counters.data_segments_out,
+        delivered=counters.delivered,
+        rcv_ooopack=counters.out_of_order,
         ecn=tcb.ecn.name if tcb.ecn else "",
         ecn_seen=tcb.ecn is not None and tcb.ecn.seen,
         delivered_ce=tcb.ecn.delivered_ce if tcb.ecn else 0,
