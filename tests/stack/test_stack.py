@@ -443,3 +443,19 @@ def test_an_unknown_congestion_control_is_refused_at_once() -> None:
         host.stack.connect("10.0.0.9", 80, host.now, config=config)
     with pytest.raises(UsageError, match="warp"):
         Stack(StackConfig(tcp=config), secret=SECRET, randrange=Random(1).randrange)
+
+
+def test_a_full_device_stops_no_clock() -> None:
+    # The wheel holds the first RTO; by then an ACK has moved the true one, and the device is full
+    host = Host(4, TcpConfig(tail_loss_probe=False))
+    peer = Peer(host)
+    tcb = peer.establish(rtt=50 * MS)
+    host.send(tcb, b"x" * 2000)
+    host.advance(50 * MS)
+    peer.send(".", 1, 1001)
+    peer.heard()
+    host.room = 0
+    Peer(host, 40_000).put("S", 0)  # the reset that answers it fills the queue
+    host.advance(2 * SECOND)
+    assert tcb.recovery.timeouts > 0
+    assert peer.heard() == []

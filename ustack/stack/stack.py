@@ -509,7 +509,11 @@ class Stack:
                     if self._tracer is not None:
                         self._tracer.timers_expire(entry, now)
                     timeout(entry, now)
-                self._mark(entry)
+                    self._mark(entry)
+                at = deadline(entry)
+                if at != NEVER and not entry.closed:
+                    # At once, and not after the next flush: a full device must not stop the clocks
+                    self._wheel.insert(entry, at, now)
             elif type(entry) is SynRequest:
                 self._syn_queue.timeout(entry, now)
             elif type(entry) is TimeWait:
