@@ -38,6 +38,7 @@ TCP_ROWS: list[set[str]] = [
     {"recovery"},
     {"tcb"},
     {"ecn", "tail_loss", "buffer_sizes"},
+    {"accurate_ecn"},
     {"ecn_handshake"},
     {"handshake"},
     {"dubious_ack"},

@@ -43,8 +43,11 @@ class TcpConfig:
     mss: int | None = None  # cap on the MSS, announced and used; None: what the MTU allows
 
     # Explicit congestion notification
-    ecn: int = 2  # Linux tcp_ecn, see ustack.tcp.ecn_handshake: 0 never, 1 ask, 2 only accept, ...
+    ecn: int = 2  # Linux tcp_ecn, 0 to 5: see ustack.tcp.ecn_handshake; 2: if the peer asks
     ecn_fallback: bool = True  # RFC 3168 §6.1.1.1: a SYN that is resent does not ask again
+    accecn_option: int = 2  # Linux tcp_ecn_option: 0 never, 1 when needed, 2 always
+    accecn_option_beacon: int = 3  # with accecn_option 1: so often per round trip at least
+    ect_on_control: bool = True  # AccECN: ECT also on ACKs and resends (ECN++), as Linux has it
 
     # Loss recovery
     rack: bool = True  # RFC 8985 §6, where SACK was agreed; False: RFC 6675
@@ -84,7 +87,9 @@ class TcpConfig:
         """Refuse what no connection can work with, or what an RFC forbids."""
         _within("ttl", self.ttl, 1, 255)  # RFC 1122 §3.2.1.7
         _within("dscp", self.dscp, 0, 63)
-        _within("ecn", self.ecn, 0, 2)
+        _within("ecn", self.ecn, 0, 5)
+        _within("accecn_option", self.accecn_option, 0, 2)
+        _within("accecn_option_beacon", self.accecn_option_beacon, 0, 255)
         _within("delayed_ack_us", self.delayed_ack_us, 0, 499_999)  # MUST-40
         _within("sws_override_us", self.sws_override_us, 100_000, SECOND)  # RFC 9293 §3.8.6.2.1
         _within("reordering", self.reordering, 1, 300)

@@ -340,10 +340,17 @@ class Peer:
         sack: Sequence[tuple[int, int]] = (),
         urgent: int = 0,
         ecn: int = 0,
+        ace: int | None = None,
     ) -> bytes:
         bits = 0
         for letter in flags:
             bits |= FLAGS[letter]
+        if ace is not None:  # (AE, CWR, ECE) as one number, RFC 9768 §3.2.2
+            bits |= (
+                (tcp.AE if ace & 4 else 0)
+                | (tcp.CWR if ace & 2 else 0)
+                | (tcp.ECE if ace & 1 else 0)
+            )
         if options is None:
             edges = tuple(
                 ((self.our_isn + a) & 0xFFFF_FFFF, (self.our_isn + b) & 0xFFFF_FFFF)

@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import TCP
 
-from ustack.wire.tcp_options import Options, decode_options, encode_options
+from ustack.wire.tcp_options import (
+    AccEcn,
+    Options,
+    decode_options,
+    encode_acc_ecn,
+    encode_options,
+    insert_acc_ecn,
+)
 
 EXAMPLES = settings(derandomize=True, max_examples=200, deadline=None)
 WORDS = st.integers(0, 0xFFFF)
@@ -247,3 +254,46 @@ def test_random_bytes_never_raise(data: bytes, start: int) -> None:
     options = decode_options(data, start, len(data))
     assert options.wscale is None or 0 <= options.wscale <= 14
     assert options.mss != 0
+
+
+def test_acc_ecn_counters_as_the_rfc_draws_them() -> None:
+    # RFC 9768 §3.2.3, Figure 4: kind 174, length 11, EE1B, ECEB, EE0B
+    option = encode_acc_ecn((0x010203, 0x040506, 0x070809))
+    assert option == bytes.fromhex("ae0b 010203 040506 070809")
+    assert decode_options(option, 0, 11).acc_ecn == AccEcn(174, (0x010203, 0x040506, 0x070809))
+    assert decode_options(bytes.fromhex("ac05 00000a"), 0, 5).acc_ecn == AccEcn(172, (10,))
+    assert decode_options(bytes.fromhex("ac02"), 0, 2).acc_ecn == AccEcn(172, ())
+    assert decode_options(bytes.fromhex("ae07 000001 0000"), 0, 7).acc_ecn == AccEcn(174, (1,))
+
+
+@pytest.mark.parametrize(
+    "blocks, timestamps, required, fields, left",
+    [
+        (0, False, 0, 3, 0),
+        (0, True, 0, 3, 0),
+        (1, True, 3, 3, 1),  # 12 + 12 + 12
+        (2, True, 0, 2, 2),  # 12 + 8 + 20
+        (2, True, 3, -1, 2),  # two blocks go before it
+        (3, True, 0, 0, 3),  # 12 + 28: the empty option in place of the two NOPs
+        (3, True, 2, 2, 2),  # one block makes room
+        (4, False, 1, 1, 4),  # 4 + 36: five bytes and two NOPs make four and one
+        (4, False, 2, 3, 3),
+    ],
+)
+def test_acc_ecn_beside_sack_blocks(
+    blocks: int, timestamps: bool, required: int, fields: int, left: int
+) -> None:
+    # RFC 9768 §3.2.3.3; the sizes are Linux's
+    sack = tuple((1000 * n, 1000 * n + 1) for n in range(1, blocks + 1))
+    plain = encode_options(tsval=1 if timestamps else None, tsecr=2, sack=sack)
+    sent, options = insert_acc_ecn(plain, (1, 2, 3), required, 40)
+    assert sent == fields
+    assert len(options) <= 40
+    assert len(options) % 4 == 0
+    decoded = decode_options(options, 0, len(options))
+    assert not decoded.malformed
+    assert decoded.sack == sack[:left]
+    assert decoded.tsval == (1 if timestamps else None)
+    assert (decoded.acc_ecn is None) == (fields < 0)
+    if decoded.acc_ecn is not None:
+        assert decoded.acc_ecn.counters == (1, 2, 3)[:fields]

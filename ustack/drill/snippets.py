@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.lexer import Position
 from ustack.tcp.user_calls import TcpInfo
+from ustack.wire.ecn import CE, ECT0, ECT1
 
 CONSTANTS: Mapping[str, int] = {
     "TCP_ESTABLISHED": 1,
@@ -126,6 +127,13 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_delivered": info.delivered,
         "tcpi_rcv_ooopack": info.rcv_ooopack,
         "tcpi_delivered_ce": info.delivered_ce,
+        "tcpi_received_ce": info.received_ce,
+        "tcpi_received_e1_bytes": info.received_octets[ECT1],
+        "tcpi_received_e0_bytes": info.received_octets[ECT0],
+        "tcpi_received_ce_bytes": info.received_octets[CE],
+        "tcpi_delivered_e1_bytes": info.delivered_octets[ECT1],
+        "tcpi_delivered_e0_bytes": info.delivered_octets[ECT0],
+        "tcpi_delivered_ce_bytes": info.delivered_octets[CE],
         "tcpi_snd_wnd": info.snd_wnd,
         "tcpi_rcv_wnd": info.rcv_wnd,
         "tcpi_rcv_rtt": info.rcv_rtt,

@@ -274,7 +274,7 @@ class Stack:
         seg.tsval = options.tsval
         if options.tsecr is not None:
             seg.tsecr = options.tsecr
-        if seg.flags & SYN:
+        if seg.flags & SYN or options.acc_ecn is not None:
             seg.options = options
         if options.sack and tcb is not None:
             una = tcb.snd.una

@@ -15,7 +15,7 @@ from ustack.stack.listener import Listener
 from ustack.stack.syn_request import ECN_SHIFT, NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
-from ustack.tcp.ecn_handshake import CLASSIC, NONE, syn_ack_flags
+from ustack.tcp.ecn_handshake import CLASSIC, KIND, NONE, is_plain, syn_ack
 from ustack.tcp.handshake import (
     Opening,
     clamp_receive_mss,
@@ -138,15 +138,16 @@ class SynQueue:
         request = SynRequest(flow, listener, seg, iss, self._ts_offset(listener, flow), now)
         said = request.numbers()
         judged = said.flags >> ECN_SHIFT
-        if judged != CLASSIC or options.tsval is None or not listener.config.timestamps:
-            judged = NONE
+        # no room for more than a bit: AccECN becomes what a host without it would agree to
+        room = options.tsval is not None and listener.config.timestamps
+        judged = CLASSIC if judged & KIND != NONE and room else NONE
         clock = (now // 1000 + said.ts_offset) & MASK32
         tsval = mark_timestamp(clock, said.ts_offset, options, judged == CLASSIC)
         self._segment(
             request,
             said,
             iss,
-            SYN | ACK | syn_ack_flags(judged),
+            SYN | ACK | syn_ack(listener.config, judged, 0, 0)[0],
             self._window(said, request),
             self._options(said, request, tsval),
             "SYN cookie",
@@ -202,6 +203,7 @@ class SynQueue:
         seg.ack = unwrap(seg.ack, said.iss)
         flags, length = seg.flags, seg.len
         if flags & (SYN | RST | ACK) == SYN and seq == said.irs:
+            request.plain_syn |= is_plain(seg)
             if self._may_answer(request, now):
                 self._send(request, now)
             return Judgement.DONE
@@ -264,10 +266,11 @@ class SynQueue:
         said = request.numbers()
         config = request.listener.config
         note = "SYN retransmission" if request.timeouts else ""
-        options = self._options(said, request, (now // 1000 + said.ts_offset) & MASK32)
         window = self._window(said, request)
-        flags = SYN | ACK | syn_ack_flags(said.flags >> ECN_SHIFT)
-        self._segment(request, said, said.iss, flags, window, options, note)
+        judged = said.flags >> ECN_SHIFT
+        flags, acc_ecn = syn_ack(config, judged, request.sent, request.timeouts)
+        options = self._options(said, request, (now // 1000 + said.ts_offset) & MASK32, acc_ecn)
+        self._segment(request, said, said.iss, SYN | ACK | flags, window, options, note)
         request.sent += 1
         request.sent_at = now
         wait = min(config.initial_rto_us << request.timeouts, config.max_rto_us)
@@ -280,7 +283,9 @@ class SynQueue:
         mss = clamp_receive_mss(config, self._config.mtu, headers)
         return syn_window(config, mss, bool(said.flags & TIMESTAMPS) and config.timestamps)
 
-    def _options(self, said: Numbers, request: SynRequest, tsval: int) -> bytes:
+    def _options(
+        self, said: Numbers, request: SynRequest, tsval: int, acc_ecn: bytes = b""
+    ) -> bytes:
         """Those of the SYN,ACK: what the peer offered, where we want it too."""
         config = request.listener.config
         timestamps = said.flags & TIMESTAMPS and config.timestamps
@@ -292,6 +297,7 @@ class SynQueue:
             sack_permitted=bool(said.flags & SACK) and config.sack,
             tsval=tsval if timestamps else None,
             tsecr=said.tsval,
+            acc_ecn=acc_ecn,
         )
 
     def _acknowledge(self, request: SynRequest, said: Numbers, now: int) -> None:

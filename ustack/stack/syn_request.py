@@ -7,7 +7,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from ustack.stack.listener import Listener
-from ustack.tcp.ecn_handshake import judge_syn
+from ustack.tcp.ecn_handshake import judge_syn, with_plain
 from ustack.tcp.handshake import Opening
 from ustack.tcp.segment import Segment
 from ustack.tcp.tcb import NEVER
@@ -47,6 +47,7 @@ class SynRequest:
         "due_at",
         "flow",
         "listener",
+        "plain_syn",
         "sent",
         "sent_at",
         "slot",
@@ -77,6 +78,7 @@ class SynRequest:
         self.text = b""
         self.sent = 0  # SYN,ACKs
         self.timeouts = 0
+        self.plain_syn = False  # the peer's SYN came again without an offer of ECN
         self.sent_at = now
         self.answered_at = -NEVER
         self.due_at = NEVER
@@ -102,6 +104,6 @@ class SynRequest:
             options,
             self.text,
             self.sent - 1,
-            said.flags >> ECN_SHIFT,
+            with_plain(said.flags >> ECN_SHIFT, self.plain_syn, self.timeouts),
             self.sent_at,
         )

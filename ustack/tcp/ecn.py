@@ -20,11 +20,23 @@ WINDOW_PROBE = "zero-window probe"
 class Ecn:
     """ECN as RFC 3168 has it. What `mark` says goes into the IP header of the next packet."""
 
-    __slots__ = ("_cuts_told", "_delivered", "delivered_ce", "echo", "ect", "mark", "seen")
+    __slots__ = (
+        "_cuts_told",
+        "_delivered",
+        "delivered_ce",
+        "echo",
+        "ect",
+        "gso_limit",
+        "mark",
+        "option_room",
+        "seen",
+    )
 
     def __init__(self) -> None:
         self.ect = True  # our data may say that we understand marks
         self.mark = NOT_ECT
+        self.option_room = 0  # bytes that every segment has for an option of AccECN
+        self.gso_limit = 0  # payload of the largest super-segment
         self.echo = False  # a mark has arrived and no CWR since (RFC 3168 §6.1.3)
         self.seen = False  # the peer's data has carried ECT or CE
         self.delivered_ce = 0  # segments acknowledged with an echo
@@ -40,14 +52,17 @@ class Ecn:
 
     # ------------------------------------------------------------------ receiver
 
-    def arrives(self, tcb: Tcb, seg: Segment) -> None:
-        """An acceptable segment: remember its mark for the ACKs to come (RFC 3168 §6.1.3)."""
+    def arrives(self, tcb: Tcb, seg: Segment) -> bool:
+        """An acceptable segment: remember its mark for the ACKs to come (RFC 3168 §6.1.3).
+
+        True: `option_room` has changed.
+        """
         if seg.flags & CWR:
             self.echo = False
             if seg.len:
                 tcb.ack_now = True  # Linux: the peer's window may be a single segment
         if not seg.payload:
-            return
+            return False
         if seg.ecn == CE:
             self.seen = True
             if not self.echo:
@@ -58,6 +73,7 @@ class Ecn:
             self.seen = True
         elif self.seen:  # Linux: a retransmission, since those go unmarked (§6.1.5)
             tcb.quick_acks = max(tcb.quick_acks, QUICK_ACKS)
+        return False
 
     # ------------------------------------------------------------------ sender
 
@@ -76,7 +92,7 @@ class Ecn:
         self._delivered = delivered
         return -(-size // tcb.snd.mss), size
 
-    def emitter(self, emit: Emit) -> Emit:
+    def emitter(self, tcb: Tcb, emit: Emit, now: int) -> Emit:
         """`emit` for this connection: with ECE, CWR and the ECN field as they are due."""
 
         def emit_with_ecn(
@@ -120,7 +136,7 @@ class Ecn:
             return flags
         return flags | ECE | CWR
 
-    def answered(self, tcb: Tcb) -> None:
+    def answered(self, tcb: Tcb, seg: Segment) -> None:
         """The peer has agreed to our offer. Linux: the timeout of a SYN is a reduction to tell."""
         if tcb.retransmits:
             self._cuts_told -= 1

@@ -159,7 +159,7 @@ def start_sending(tcb: Tcb) -> None:
 def resize_segments(tcb: Tcb) -> None:
     """Recompute the payload of a full-sized segment and of the largest super-segment.
 
-    MUST-16: min(SendMSS, path MTU less headers) less the TCP options, which here are timestamps.
+    MUST-16: min(SendMSS, path MTU less headers) less the TCP options: timestamps, AccECN counters.
     """
     snd = tcb.snd
     size = min(snd.adv_mss, tcb.path_mtu_payload)
@@ -167,9 +167,13 @@ def resize_segments(tcb: Tcb) -> None:
         size = min(size, tcb.config.mss)  # Linux: TCP_MAXSEG caps both directions
     if tcb.ts_on:
         size -= TIMESTAMP_OPTION
+    if tcb.ecn is not None:
+        size -= tcb.ecn.option_room
     snd.mss = max(size, 8)
     room = min(tcb.gso_max, MAX_IP_PACKET) - tcb.fixed_headers - MAX_OPTIONS
     snd.gso_limit = max(room // snd.mss, 1) * snd.mss
+    if tcb.ecn is not None:
+        tcb.ecn.gso_limit = snd.gso_limit
     if tcb.congestion is not None:
         tcb.congestion.on_mss(snd.mss)
 

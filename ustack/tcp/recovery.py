@@ -117,8 +117,13 @@ class Recovery:
         """How often the window was reduced, for whatever reason."""
         return self.episodes + self.timeouts + self.congestion_marks + self.tail_losses
 
-    def on_congestion(self, congestion: CongestionControl, nxt: int, mss: int, now: int) -> None:
+    def on_congestion(
+        self, congestion: CongestionControl, una: int, nxt: int, mss: int, now: int
+    ) -> None:
         """The peer echoes congestion marks: as for a loss, once per window (RFC 3168 §6.1.2)."""
+        if self.phase is CWR and una > self.point:  # they are of a new flight
+            congestion.on_recovered(now)
+            self.phase = OPEN
         if self.phase is not OPEN:
             if self.undo is not None:
                 self.undo.forbid()

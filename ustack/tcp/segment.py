@@ -11,8 +11,8 @@ class Segment:
 
     `seq` and `ack` are unwrapped positions; `len` counts SYN and FIN as the RFC does; `wnd` is
     the raw 16-bit field; `tsval` is None when the segment carries no timestamp; `sack` holds
-    unwrapped (left, right) edges. `options` is set on SYN segments only. `frame` is the packet as
-    it arrived, for whoever watches; nothing here reads it. `ecn`, the ECN field of the IP header,
+    unwrapped (left, right) edges. `options` is set on SYN segments and with AccECN.
+    `frame` is the packet as it arrived, for whoever watches. `ecn`, the ECN field of the IP header,
     is set on SYN segments and where the connection's `ecn` is.
     """
 

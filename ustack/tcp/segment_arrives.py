@@ -7,7 +7,7 @@ from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, tail_loss
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
 from ustack.tcp.chronograph import SEND_BUFFER
-from ustack.tcp.handshake import agree_options, start_sending, timestamp
+from ustack.tcp.handshake import agree_options, resize_segments, start_sending, timestamp
 from ustack.tcp.recovery import LOSS, OPEN
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.seq import MASK32, older32
@@ -95,8 +95,8 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ts_recent = tsval
         tcb.ts_recent_at = now
     tcb.last_received_at = now
-    if tcb.ecn is not None:
-        tcb.ecn.arrives(tcb, seg)
+    if tcb.ecn is not None and tcb.ecn.arrives(tcb, seg):
+        resize_segments(tcb)
     fin_acked = _acknowledge(tcb, seg, now)
     tcb.keep_alive_probes = 0  # the peer is there
     if seg.ack >= snd.una:
@@ -420,7 +420,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     if tcb.tail_probe_end is not None:
         tail_loss.on_ack(tcb, ack, duplicate, now)
     if tcb.ecn is not None and acked >= 0 and flight and tcb.ecn.congested(tcb, seg):
-        tcb.recovery.on_congestion(congestion, snd.nxt, snd.mss, now)
+        tcb.recovery.on_congestion(congestion, ack, snd.nxt, snd.mss, now)
     if (flight and (acked > 0 or sacked or duplicate)) or twice:
         arrived = max(acked, 0) + board.sacked - sacked_before
         tcb.counters.delivered += -(-arrived // snd.mss)

@@ -35,7 +35,7 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     `emit` has not taken.
     """
     if tcb.ecn is not None:
-        emit = tcb.ecn.emitter(emit)
+        emit = tcb.ecn.emitter(tcb, emit, now)
     state = tcb.state
     if state is SYN_SENT or state is SYN_RECEIVED:
         if tcb.syn_due:

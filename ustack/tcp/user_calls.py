@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
 from ustack.tcp import ecn_handshake
+from ustack.tcp.accurate_ecn import AccurateEcn
 from ustack.tcp.buffer_sizes import text_was_read
 from ustack.tcp.chronograph import BUSY, Chronograph
 from ustack.tcp.recovery import OPEN, Phase
@@ -243,7 +244,13 @@ class TcpInfo:
     ecn: str  # "": none, "ecn": RFC 3168, "accecn": RFC 9768
     ecn_seen: bool  # the peer's packets have carried ECT or CE
     delivered_ce: int  # packets of ours that arrived with CE, as far as the peer has told
+    received_ce: int  # packets that arrived here with CE; counted with AccECN only
+    received_octets: tuple[int, ...]  # payload by ECN field; the same
+    delivered_octets: tuple[int, ...]
     timer: tuple[str, int] | None
+
+
+NO_OCTETS = ((0, 0, 0, 0),) * 2
 
 
 def _ca_state(tcb: Tcb) -> str:
@@ -270,6 +277,7 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
     left = timers[running] - now
     chronograph = tcb.chronograph or Chronograph()
     busy, held_by_peer, held_by_buffer = chronograph.totals(now)
+    octets = tcb.ecn.octets if type(tcb.ecn) is AccurateEcn else NO_OCTETS
     return TcpInfo(
         state=tcb.state,
         local=tcb.local,
@@ -331,5 +339,8 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         ecn=tcb.ecn.name if tcb.ecn else "",
         ecn_seen=tcb.ecn is not None and tcb.ecn.seen,
         delivered_ce=tcb.ecn.delivered_ce if tcb.ecn else 0,
+        received_ce=tcb.ecn.received_ce if type(tcb.ecn) is AccurateEcn else 0,
+        received_octets=octets[0],
+        delivered_octets=octets[1],
         timer=(running, left) if timers[running] != NEVER else None,
     )

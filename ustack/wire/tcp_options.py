@@ -6,6 +6,7 @@ valid on which segment is decided by the handshake. RFC 9293 §3.2, RFC 7323 (WS
 """
 
 import struct
+from typing import NamedTuple
 
 from ustack.wire import Buffer
 from ustack.wire.tcp import MAX_OPTIONS_LEN
@@ -17,6 +18,8 @@ WINDOW_SCALE = 3  # RFC 7323 §2
 SACK_PERMITTED = 4  # RFC 2018 §2
 SACK = 5  # RFC 2018 §3
 TIMESTAMPS = 8  # RFC 7323 §3
+ACC_ECN_ORDER_0 = 172  # RFC 9768 §3.2.3
+ACC_ECN_ORDER_1 = 174
 USER_TIMEOUT = 28  # RFC 5482 §3
 FAST_OPEN = 34  # RFC 7413 §4.1.1
 EXPERIMENT = 254  # RFC 4727 §7.2
@@ -24,11 +27,23 @@ FAST_OPEN_MAGIC = 0xF989  # RFC 7413 appendix B: fast open under the experimenta
 
 MAX_WINDOW_SCALE = 14  # RFC 7323 §2.3
 
+TIMESTAMPS_SIZE = 12  # bytes, with the NOPs before it
+SACK_HEADER = 4  # bytes: NOP, NOP, kind, length
+SACK_BLOCK = 8  # bytes
+
 _HALF = struct.Struct("!H")
 _TIMESTAMPS = struct.Struct("!II")  # TSval, TSecr
 _EDGES = struct.Struct("!II")  # left, right edge of one SACK block
 _ALIGNED_TIMESTAMPS = struct.Struct("!III")  # the layout below, TSval, TSecr
 _NOP_NOP_TIMESTAMPS = NOP << 24 | NOP << 16 | TIMESTAMPS << 8 | 10  # RFC 7323 appendix A
+_TIMESTAMPS_LAYOUT = bytes((NOP, NOP, TIMESTAMPS, 10))
+
+
+class AccEcn(NamedTuple):
+    """An AccECN option: counters of octets, 24 bits each, in the order of its kind."""
+
+    kind: int
+    counters: tuple[int, ...]
 
 
 class Options:
@@ -43,6 +58,7 @@ class Options:
         "sack",  # ((left, right), ...), low 32 bits, in the order sent
         "fast_open",  # cookie; b"" asks for one
         "user_timeout",  # seconds
+        "acc_ecn",
         "malformed",  # a length made no sense; what stood before it is kept
     )
 
@@ -55,6 +71,7 @@ class Options:
         self.sack: tuple[tuple[int, int], ...] = ()
         self.fast_open: bytes | None = None
         self.user_timeout: int | None = None
+        self.acc_ecn: AccEcn | None = None
         self.malformed = False
 
 
@@ -104,6 +121,10 @@ def _decode_one(options: Options, data: Buffer, kind: int, at: int, size: int) -
         granularity_value = _HALF.unpack_from(data, at)[0]
         value = granularity_value & 0x7FFF
         options.user_timeout = value * 60 if granularity_value & 0x8000 else value
+    elif kind in (ACC_ECN_ORDER_0, ACC_ECN_ORDER_1):
+        whole = min(size // 3, 3)  # RFC 9768 §3.2.3: of other lengths the fields that are whole
+        fields = [data[i : i + 3] for i in range(at, at + 3 * whole, 3)]
+        options.acc_ecn = AccEcn(kind, tuple(int.from_bytes(field, "big") for field in fields))
     elif kind == FAST_OPEN and _is_cookie_size(size):
         options.fast_open = bytes(data[at : at + size])
     elif kind == EXPERIMENT and size >= 2 and _is_cookie_size(size - 2):
@@ -125,11 +146,12 @@ def encode_options(
     tsecr: int = 0,
     sack: tuple[tuple[int, int], ...] = (),
     fast_open: bytes | None = None,
+    acc_ecn: bytes = b"",
 ) -> bytes:
     """The options in Linux's order, each on a 32-bit boundary: a multiple of 4, at most 40 bytes.
 
     SACK blocks are low 32 bit edges, most important first; those that do not fit are left out:
-    three fit beside timestamps, four without (RFC 2018 §3).
+    three fit beside timestamps, four without (RFC 2018 §3). `acc_ecn`: see `encode_acc_ecn`.
     """
     out = b""
     if mss is not None:
@@ -137,7 +159,8 @@ def encode_options(
     if tsval is not None:
         out += bytes((SACK_PERMITTED, 2) if sack_permitted else (NOP, NOP))
         out += struct.pack("!BBII", TIMESTAMPS, 10, tsval, tsecr)
-    elif sack_permitted:
+    out += acc_ecn + bytes((NOP,)) * (-len(acc_ecn) % 4)
+    if sack_permitted and tsval is None:
         out += bytes((NOP, NOP, SACK_PERMITTED, 2))
     if wscale is not None:
         out += bytes((NOP, WINDOW_SCALE, 3, wscale))
@@ -151,3 +174,35 @@ def encode_options(
             out += _EDGES.pack(left, right)
     assert len(out) <= MAX_OPTIONS_LEN
     return out
+
+
+def encode_acc_ecn(counters: tuple[int, ...]) -> bytes:
+    """An AccECN option of kind 174 with up to three 24-bit counters, without padding."""
+    fields = b"".join(counter.to_bytes(3, "big") for counter in counters)
+    return bytes((ACC_ECN_ORDER_1, 2 + len(fields))) + fields
+
+
+def insert_acc_ecn(
+    options: bytes, counters: tuple[int, ...], required: int, room: int
+) -> tuple[int, bytes]:
+    """`options`, as `encode_options` writes them, with an AccECN option before the SACK blocks.
+
+    Returns the number of counters sent, -1 if the option was left out because `required` of them do
+    not fit into `room` bytes, and the options. It may take the place of the NOPs before the blocks,
+    and of the last blocks, but leaves two (RFC 9768 §3.2.3.3, as Linux has it).
+    """
+    at = TIMESTAMPS_SIZE if options.startswith(_TIMESTAMPS_LAYOUT) else 0
+    head, sack = options[:at], options[at:]
+    while True:
+        for fields in range(len(counters), required - 1, -1):
+            option = encode_acc_ecn(counters[:fields])
+            spare = len(option) % 4
+            if sack and 0 < spare <= 2:
+                merged = option + bytes((NOP,)) * (2 - spare) + sack[2:]
+            else:
+                merged = option + bytes((NOP,)) * (-len(option) % 4) + sack
+            if len(head) + len(merged) <= room:
+                return fields, head + merged
+        if not required or len(sack) <= SACK_HEADER + 2 * SACK_BLOCK:
+            return -1, options
+        sack = bytes((NOP, NOP, SACK, sack[3] - SACK_BLOCK)) + sack[4:-SACK_BLOCK]
