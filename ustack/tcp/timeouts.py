@@ -114,7 +114,8 @@ def _retransmission_timeout(tcb: Tcb, now: int) -> None:
         nxt=tcb.snd.nxt,
         repeated=tcb.retransmits > 1,
         frto=tcb.config.frto,
-        patience_us=tcb.rtt.latest,
+        # Linux: the handshake tells nothing of how long text is on its way
+        patience_us=tcb.rtt.latest if tcb.snd.una > tcb.snd.iss + 1 else 0,
         mss=tcb.snd.mss,
         now=now,
     )
