@@ -39,6 +39,7 @@ from ustack.drill.player import Player
 from ustack.drill.run import find_scripts, plays_in
 from ustack.drill.script import Settings
 from ustack.drill.settings import IP_VERSIONS, Option
+from ustack.drill.snippets import memory_info
 from ustack.errors import MalformedFile, MalformedPacket
 from ustack.stack.sockets import Call
 from ustack.wire.gso import split
@@ -168,7 +169,9 @@ class KernelHost:
     def snapshot(self, fd: int | None) -> Snapshot:
         if fd is None:
             return Snapshot()
-        return Snapshot(_tcp_info(self.api.socket_of(fd)))
+        sock = self.api.socket_of(fd)
+        memory = sock.getsockopt(CONSTANTS["SOL_SOCKET"], CONSTANTS["SO_MEMINFO"], 36)
+        return Snapshot(_tcp_info(sock) | memory_info(memory))
 
     def notes(self) -> list[str]:
         return []

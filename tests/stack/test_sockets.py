@@ -1,6 +1,7 @@
 """POSIX semantics of sockets: errno, blocking, readiness, options."""
 
 import errno
+import struct
 
 import pytest
 
@@ -537,7 +538,10 @@ def test_what_a_socket_is_can_be_asked(world: World, pair: tuple[Socket, Socket]
     [
         (c.IPPROTO_TCP, c.TCP_KEEPIDLE, 0, errno.EINVAL),
         (c.IPPROTO_TCP, c.TCP_MAXSEG, 10, errno.EINVAL),
-        (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP, -1, errno.EINVAL),
+        (c.IPPROTO_TCP, c.TCP_RTO_MAX_MS, 10, errno.EINVAL),
+        (c.IPPROTO_TCP, c.TCP_REPAIR, 1, errno.EPERM),
+        (c.SOL_SOCKET, c.SO_RCVTIMEO, bytes(8), errno.EINVAL),
+        (c.SOL_SOCKET, c.SO_RCVTIMEO, struct.pack("=qq", 0, 1_000_000), errno.EDOM),
         (c.IPPROTO_TCP, c.TCP_NODELAY, b"xyz", errno.EINVAL),
         (c.IPPROTO_TCP, c.TCP_CONGESTION, 1, errno.EINVAL),
         (c.IPPROTO_TCP, c.TCP_CONGESTION, b"nonsense", errno.ENOENT),

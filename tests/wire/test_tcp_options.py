@@ -197,7 +197,7 @@ def test_nothing_behind_the_end_of_the_list_counts() -> None:
 
 
 def test_unknown_kinds_are_stepped_over() -> None:
-    assert decode(bytes.fromhex("1304aabb fe04 1234 fd02 0204 05b4")) == {"mss": 1460}
+    assert decode(bytes.fromhex("4e04aabb fe04 1234 fd02 0204 05b4")) == {"mss": 1460}
 
 
 @pytest.mark.parametrize(
@@ -297,3 +297,8 @@ def test_acc_ecn_beside_sack_blocks(
     assert (decoded.acc_ecn is None) == (fields < 0)
     if decoded.acc_ecn is not None:
         assert decoded.acc_ecn.counters == (1, 2, 3)[:fields]
+
+
+@pytest.mark.parametrize("kind", ["13", "1d"])  # RFC 2385, RFC 5925
+def test_a_digest_is_noticed(kind: str) -> None:
+    assert decode(bytes.fromhex(f"{kind}04aabb 0204 05b4")) == {"mss": 1460, "signed": True}

@@ -6,6 +6,7 @@ and no way out: no import, no name or attribute that begins with an underscore.
 
 import ast
 import builtins
+import struct
 from collections.abc import Mapping
 
 from ustack.drill.failure import ScriptFailure
@@ -140,6 +141,13 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_rcv_space": info.rcv_space,
         "tcpi_rcv_ssthresh": info.rcv_ssthresh,
     }
+
+
+def memory_info(values: bytes) -> dict[str, int]:
+    """What SO_MEMINFO says, by Linux's names."""
+    names = "RMEM_ALLOC RCVBUF WMEM_ALLOC SNDBUF FWD_ALLOC WMEM_QUEUED OPTMEM BACKLOG DROPS"
+    numbers = struct.unpack(f"<{len(values) // 4}I", values)
+    return {f"SK_MEMINFO_{n}": v for n, v in zip(names.split(), numbers, strict=False)}
 
 
 class Snippets:

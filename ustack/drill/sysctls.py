@@ -165,6 +165,7 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_frto": _switch("frto"),
     "tcp_reordering": _tcp("reordering"),
     "tcp_rto_min_us": _tcp("min_rto_us"),
+    "tcp_rto_max_ms": _tcp("max_rto_us", 1000),
     "ip_default_ttl": _tcp("ttl"),
     "ip_no_pmtu_disc": _no_path_mtu_discovery,
     "ip_local_port_range": _port_range,

@@ -12,6 +12,7 @@ from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.error_queue import ControlMessage, Stamp
 from ustack.stack.readiness import Epoll, poll
+from ustack.stack.socket_options import STRUCTURES
 from ustack.stack.sockets import Call, Socket, SocketLayer
 
 FIRST_FD = 3  # after stdin, stdout and stderr
@@ -152,9 +153,8 @@ class UstackApi:
 
     def setsockopt(self, fd: int, level: int, name: int, value: bytes) -> Call[int]:
         yield from ()
-        structures = ((c.SOL_SOCKET, c.SO_LINGER), (c.IPPROTO_TCP, c.TCP_CONGESTION))
         socket = self._socket(fd)
-        if (level, name) in structures:
+        if (level, name) in STRUCTURES:
             socket.setsockopt(level, name, value, self._clock())
             return 0
         one_byte = level == c.IPPROTO_IP and len(value) == 1  # ip(7) takes a char too

@@ -16,11 +16,12 @@ from ustack.drill.host import Snapshot, Task
 from ustack.drill.lexer import Position
 from ustack.drill.packets import LivePacket, decode
 from ustack.drill.script import Settings
-from ustack.drill.snippets import tcp_info
+from ustack.drill.snippets import memory_info, tcp_info
 from ustack.drill.sysctls import Environment
 from ustack.drill.ustack_api import UstackApi
 from ustack.errors import UStackError
 from ustack.stack.probe import Probe
+from ustack.stack.socket_constants import SO_MEMINFO, SOL_SOCKET
 from ustack.stack.sockets import Call, SocketLayer
 from ustack.stack.stack import Stack
 from ustack.wire import Buffer
@@ -224,7 +225,10 @@ class VirtualHost:
         socket = self.api.socket_of(fd) if fd is not None else None
         if socket is None or socket.tcb is None:
             return Snapshot()
-        return Snapshot(tcp_info(socket.info(self._clock())))
+        now = self._clock()
+        memory = socket.getsockopt(SOL_SOCKET, SO_MEMINFO, now)
+        assert isinstance(memory, bytes)
+        return Snapshot(tcp_info(socket.info(now)) | memory_info(memory))
 
     def close(self) -> None:
         """Nothing to do: the stack is thrown away."""

@@ -1,7 +1,8 @@
 """getsockopt and setsockopt: which option is which field of `TcpConfig`, and in which unit.
 
 Owns ranges and errno. An option that ustack has no behaviour for is ENOPROTOOPT, as on a kernel
-built without it, so that no program believes in something that does not happen. Ranges and
+built without it, so that no program believes in something that does not happen; but hints, and
+options of what is not here (routes, processors, thin streams), are kept and given back. Ranges and
 doubling of buffer sizes are those of Linux (socket(7), tcp(7), ip(7)).
 """
 
@@ -28,7 +29,9 @@ DEFAULT_TTL = 64  # RFC 9293 §3.9.2 leaves it to us; what -1 goes back to
 
 DEFAULT_MSS = 536  # bytes; RFC 9293 §3.7.1: what TCP_MAXSEG says before there is a connection
 CONGESTION_NAME_SIZE = 16  # Linux TCP_CA_NAME_MAX
+DELACK_MAX_US = 200_000  # Linux TCP_DELACK_MAX
 _LINGER = struct.Struct("=ii")  # struct linger: on, seconds
+_TIMEVAL = struct.Struct("=qq")  # struct timeval: seconds, µs
 
 Key = tuple[int, int]  # level, name
 
@@ -62,9 +65,9 @@ _TOS = ConfigOption(
 _TTL = ConfigOption(
     -1, 255, lambda k, v: replace(k, ttl=DEFAULT_TTL if v <= 0 else v), lambda k: k.ttl
 )
-_DISCOVER = ConfigOption(
+_DISCOVER = ConfigOption(  # what is read is what was written: see _WRITTEN
     0,
-    3,
+    5,
     lambda k, v: replace(k, path_mtu_discovery=v != c.IP_PMTUDISC_DONT),
     lambda k: int(k.path_mtu_discovery),
 )
@@ -109,6 +112,15 @@ CONFIG_OPTIONS: Mapping[Key, ConfigOption] = {
     (c.IPPROTO_TCP, c.TCP_USER_TIMEOUT): ConfigOption(
         0, _INT_MAX, _user_timeout, lambda k: (k.user_timeout_us or 0) // 1000
     ),
+    (c.IPPROTO_TCP, c.TCP_RTO_MAX_MS): ConfigOption(
+        1000,
+        120_000,
+        lambda k, v: replace(k, max_rto_us=v * 1000),
+        lambda k: k.max_rto_us // 1000,
+    ),
+    (c.IPPROTO_TCP, c.TCP_RTO_MIN_US): ConfigOption(
+        1, 200_000, lambda k, v: replace(k, min_rto_us=v), lambda k: k.min_rto_us
+    ),
     (c.IPPROTO_IP, c.IP_TOS): _TOS,
     (c.IPPROTO_IP, c.IP_TTL): _TTL,
     (c.IPPROTO_IP, c.IP_MTU_DISCOVER): _DISCOVER,
@@ -125,6 +137,12 @@ STORED_OPTIONS: Mapping[Key, int] = {
     (c.SOL_SOCKET, c.SO_PRIORITY): 0,
     (c.SOL_SOCKET, c.SO_MARK): 0,
     (c.SOL_SOCKET, c.SO_OOBINLINE): 0,
+    (c.SOL_SOCKET, c.SO_BROADCAST): 0,
+    (c.SOL_SOCKET, c.SO_DONTROUTE): 0,
+    (c.SOL_SOCKET, c.SO_BUSY_POLL): 0,
+    (c.SOL_SOCKET, c.SO_INCOMING_CPU): 0,
+    (c.SOL_SOCKET, c.SO_MAX_PACING_RATE): -1,
+    (c.SOL_SOCKET, c.SO_TIMESTAMP): 0,
     (c.SOL_SOCKET, c.SO_RCVLOWAT): 1,
     (c.IPPROTO_TCP, c.TCP_CORK): 0,
     (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT): 0,
@@ -132,9 +150,20 @@ STORED_OPTIONS: Mapping[Key, int] = {
     (c.IPPROTO_TCP, c.TCP_QUICKACK): 1,
     (c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT): 0,
     (c.IPPROTO_TCP, c.TCP_INQ): 0,
+    (c.IPPROTO_TCP, c.TCP_THIN_LINEAR_TIMEOUTS): 0,
+    (c.IPPROTO_TCP, c.TCP_THIN_DUPACK): 0,
+    (c.IPPROTO_TCP, c.TCP_SAVE_SYN): 0,
+    (c.IPPROTO_TCP, c.TCP_TX_DELAY): 0,
+    (c.IPPROTO_TCP, c.TCP_DELACK_MAX_US): DELACK_MAX_US,
     (c.SOL_SOCKET, c.SO_TIMESTAMPING): 0,
     (c.SOL_SOCKET, c.SO_ZEROCOPY): 0,
     (c.IPPROTO_IP, c.IP_RECVERR): 0,
+    (c.IPPROTO_IP, c.IP_RECVTOS): 0,
+    (c.IPPROTO_IP, c.IP_RECVTTL): 0,
+    (c.IPPROTO_IP, c.IP_FREEBIND): 0,
+    (c.IPPROTO_IP, c.IP_TRANSPARENT): 0,
+    (c.IPPROTO_IP, c.IP_MINTTL): 0,
+    (c.IPPROTO_IP, c.IP_BIND_ADDRESS_NO_PORT): 0,
     (c.IPPROTO_IPV6, c.IPV6_RECVERR): 0,
     (c.IPPROTO_IPV6, c.IPV6_V6ONLY): 0,
 }
@@ -143,11 +172,29 @@ _RANGES: Mapping[Key, tuple[int, int]] = {
     (c.SOL_SOCKET, c.SO_ZEROCOPY): (0, 1),
     (c.SOL_SOCKET, c.SO_TIMESTAMPING): (0, c.SOF_TIMESTAMPING_MASK),
     (c.IPPROTO_TCP, c.TCP_INQ): (0, 1),
+    (c.IPPROTO_TCP, c.TCP_THIN_LINEAR_TIMEOUTS): (0, 1),
+    (c.IPPROTO_TCP, c.TCP_THIN_DUPACK): (0, 1),
+    (c.IPPROTO_TCP, c.TCP_SAVE_SYN): (0, 2),
+    (c.IPPROTO_TCP, c.TCP_DELACK_MAX_US): (1, DELACK_MAX_US),
+    (c.IPPROTO_IP, c.IP_MINTTL): (0, 255),
 }
+# Linux takes these below 0 for 0
 _NOT_NEGATIVE = {
     (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP),
     (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT),
 }
+# Read as they were written, although less is made of them
+_WRITTEN = {(c.IPPROTO_IP, c.IP_MTU_DISCOVER), (c.IPPROTO_IPV6, c.IPV6_MTU_DISCOVER)}
+# Taken and given as bytes
+STRUCTURES = {
+    (c.SOL_SOCKET, c.SO_LINGER),
+    (c.SOL_SOCKET, c.SO_RCVTIMEO),
+    (c.SOL_SOCKET, c.SO_SNDTIMEO),
+    (c.SOL_SOCKET, c.SO_BINDTODEVICE),
+    (c.IPPROTO_TCP, c.TCP_CONGESTION),
+}
+# Not for a socket without CAP_NET_ADMIN, or only in a state that ustack has not
+_FORBIDDEN = {(c.IPPROTO_TCP, c.TCP_REPAIR), (c.IPPROTO_TCP, c.TCP_TIMESTAMP)}
 
 
 def write_config(config: TcpConfig, key: Key, value: int) -> TcpConfig:
@@ -175,6 +222,7 @@ class SocketOptions:
         self.receive_timeout_us: int | None = None
         self.send_timeout_us: int | None = None
         self._stored = dict(STORED_OPTIONS)
+        self._written: dict[Key, int] = {}
         self._send_buffer: int | None = None  # as getsockopt shows it
         self._receive_buffer: int | None = None
 
@@ -183,6 +231,9 @@ class SocketOptions:
         other = SocketOptions(self.config)
         other.linger_us = self.linger_us
         other._stored = dict(self._stored)
+        other._written = dict(self._written)
+        other.receive_timeout_us = self.receive_timeout_us
+        other.send_timeout_us = self.send_timeout_us
         other._send_buffer = self._send_buffer
         other._receive_buffer = self._receive_buffer
         return other
@@ -254,10 +305,20 @@ class SocketOptions:
             case (c.SOL_SOCKET, c.SO_LINGER):
                 seconds = 0 if self.linger_us is None else self.linger_us // SECOND
                 return _LINGER.pack(self.linger_us is not None, seconds)
+            case (c.SOL_SOCKET, c.SO_RCVTIMEO):
+                return _TIMEVAL.pack(*divmod(self.receive_timeout_us or 0, SECOND))
+            case (c.SOL_SOCKET, c.SO_SNDTIMEO):
+                return _TIMEVAL.pack(*divmod(self.send_timeout_us or 0, SECOND))
+            case (c.SOL_SOCKET, c.SO_SNDLOWAT):
+                return 1
+            case (c.IPPROTO_TCP, c.TCP_REPAIR):
+                return 0
             case (c.IPPROTO_TCP, c.TCP_MAXSEG):
                 return self.config.mss or DEFAULT_MSS
             case (c.IPPROTO_TCP, c.TCP_CONGESTION):
                 return self.config.congestion.encode().ljust(CONGESTION_NAME_SIZE, b"\0")
+        if key in self._written:
+            return self._written[key]
         if key in CONFIG_OPTIONS:
             return CONFIG_OPTIONS[key].read(self.config)
         if key in self._stored:
@@ -267,27 +328,20 @@ class SocketOptions:
     def set(self, level: int, name: int, value: int | bytes) -> None:
         """Sets the option; EINVAL for a value it cannot have, ENOPROTOOPT for an unknown one."""
         key = level, name
-        if key == (c.SOL_SOCKET, c.SO_LINGER):
-            if not isinstance(value, bytes) or len(value) < _LINGER.size:
-                raise os_error(errno.EINVAL)
-            on, seconds = _LINGER.unpack_from(value)
-            self.linger_us = seconds * SECOND if on else None
-            return
-        if key == (c.IPPROTO_TCP, c.TCP_CONGESTION):
+        if key in STRUCTURES:
             if not isinstance(value, bytes):
                 raise os_error(errno.EINVAL)
-            wanted = value.split(b"\0")[0].decode("ascii", "replace")
-            if wanted not in REGISTRY:
-                raise os_error(errno.ENOENT)
-            self.config = replace(self.config, congestion=wanted)
+            self._set_structure(key, value)
             return
         if not isinstance(value, int):
             raise os_error(errno.EINVAL)
         match key:
-            case (c.SOL_SOCKET, c.SO_SNDBUF):
+            case _ if key in _FORBIDDEN:
+                raise os_error(errno.EPERM)
+            case (c.SOL_SOCKET, c.SO_SNDBUF | c.SO_SNDBUFFORCE):
                 self._send_buffer = doubled(value, MIN_SNDBUF)
                 self.config = replace(self.config, send_buffer=self._send_buffer)
-            case (c.SOL_SOCKET, c.SO_RCVBUF):
+            case (c.SOL_SOCKET, c.SO_RCVBUF | c.SO_RCVBUFFORCE):
                 self._receive_buffer = doubled(value, MIN_RCVBUF)
                 self.config = replace(self.config, receive_buffer=self._receive_buffer // 2)
             case (c.IPPROTO_TCP, c.TCP_MAXSEG):
@@ -296,10 +350,48 @@ class SocketOptions:
                 self.config = replace(self.config, mss=value or None)
             case _ if key in CONFIG_OPTIONS:
                 self.config = write_config(self.config, key, value)
+                if key in _WRITTEN:
+                    self._written[key] = value
             case _ if key in self._stored:
                 low, high = _RANGES.get(key, (value, value))
-                if not low <= value <= high or (key in _NOT_NEGATIVE and value < 0):
+                if not low <= value <= high:
                     raise os_error(errno.EINVAL)
-                self._stored[key] = value
+                self._stored[key] = max(value, 0) if key in _NOT_NEGATIVE else value
             case _:
                 raise os_error(errno.ENOPROTOOPT)
+        if key == (c.IPPROTO_TCP, c.TCP_DELACK_MAX_US):
+            least = min(value, TcpConfig().delayed_ack_us)
+            self.config = replace(self.config, delayed_ack_us=least)
+
+    def _set_structure(self, key: Key, value: bytes) -> None:
+        match key:
+            case (c.SOL_SOCKET, c.SO_LINGER):
+                on, seconds = _unpacked(_LINGER, value)
+                self.linger_us = seconds * SECOND if on else None
+            case (c.SOL_SOCKET, c.SO_RCVTIMEO):
+                self.receive_timeout_us = _timeout_us(value)
+            case (c.SOL_SOCKET, c.SO_SNDTIMEO):
+                self.send_timeout_us = _timeout_us(value)
+            case (c.IPPROTO_TCP, c.TCP_CONGESTION):
+                wanted = value.split(b"\0")[0].decode("ascii", "replace")
+                if not value:
+                    raise os_error(errno.EINVAL)
+                if wanted not in REGISTRY:
+                    raise os_error(errno.ENOENT)
+                self.config = replace(self.config, congestion=wanted)
+            # SO_BINDTODEVICE: there is one device
+
+
+def _unpacked(layout: struct.Struct, value: bytes) -> tuple[int, int]:
+    if len(value) < layout.size:
+        raise os_error(errno.EINVAL)
+    first, second = layout.unpack_from(value)
+    return first, second
+
+
+def _timeout_us(value: bytes) -> int | None:
+    """A struct timeval; 0 is for ever. EDOM: the µs are a second or more (socket(7))."""
+    seconds, microseconds = _unpacked(_TIMEVAL, value)
+    if not 0 <= microseconds < SECOND:
+        raise os_error(errno.EDOM)
+    return max(0, seconds * SECOND + microseconds) or None

@@ -20,9 +20,10 @@ from ustack.stack import socket_constants as c
 from ustack.stack.error_queue import ControlMessage
 from ustack.stack.listener import Listener
 from ustack.stack.notices import Notices
-from ustack.stack.send_room import is_writable, send_room
+from ustack.stack.send_room import charged, is_writable, send_room
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
+from ustack.tcp.handshake import timestamp
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import CLOSED_EVENT, Endpoint, Tcb
 from ustack.tcp.user_calls import TcpInfo, urgent_pending
@@ -473,6 +474,8 @@ class Socket:
                     return int(self.listener is not None)
                 case c.SO_DOMAIN:
                     return self.family
+                case c.SO_MEMINFO:
+                    return self._memory_info()
                 case c.SO_SNDBUF if self.tcb is not None and not self.options.send_buffer_fixed:
                     return self.tcb.send_buffer.limit
                 case c.SO_RCVBUF if self.tcb is not None and not self.options.receive_buffer_fixed:
@@ -483,12 +486,25 @@ class Socket:
                     return self.tcb.snd.mss
                 case c.TCP_QUICKACK:
                     return int(self.tcb.quick_acks > 0)
+                case c.TCP_TIMESTAMP:
+                    return timestamp(self.tcb, now)
         if (level, name) in ((c.IPPROTO_IP, c.IP_MTU), (c.IPPROTO_IPV6, c.IPV6_MTU)):
             if self.tcb is None:
                 raise os_error(errno.ENOTCONN)
             remote = ip_address(self.tcb.remote.address).packed
             return self._stack.path_mtus.get(remote, self._stack.config.mtu, now)
         return self.options.get(level, name)
+
+    def _memory_info(self) -> bytes:
+        """SO_MEMINFO: nine numbers, of which ustack knows the buffers and what fills them."""
+        received = sent = 0
+        tcb = self.tcb
+        if tcb is not None and not tcb.closed:
+            received, sent = tcb.receive_buffer.readable, charged(tcb)
+        sizes = [self.getsockopt(c.SOL_SOCKET, name, 0) for name in (c.SO_RCVBUF, c.SO_SNDBUF)]
+        receive_size, send_size = (size for size in sizes if isinstance(size, int))
+        values = (received, receive_size, sent, send_size, 0, sent, 0, 0, 0)
+        return b"".join(value.to_bytes(4, "little") for value in values)
 
     def setsockopt(self, level: int, name: int, value: int | bytes, now: int) -> None:
         """Sets the option, on a live connection too."""

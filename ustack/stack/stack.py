@@ -269,8 +269,14 @@ class Stack:
             raise MalformedPacket("tcp-checksum")
 
     @staticmethod
-    def _options(seg: Segment, frame: bytes, start: int, end: int, tcb: Tcb | None) -> None:
+    def _options(
+        seg: Segment, frame: bytes, start: int, end: int, tcb: Tcb | None, known: bool = True
+    ) -> None:
+        """`known`: there is a connection or a listener. Linux: without a key of ours, a segment
+        with a digest is not for us, whether it is genuine or not (RFC 2385, RFC 5925 §7.3)."""
         options = decode_options(frame, start, end)
+        if options.signed and known:
+            raise MalformedPacket("tcp-signature-unexpected")
         seg.tsval = options.tsval
         if options.tsecr is not None:
             seg.tsecr = options.tsecr
@@ -432,7 +438,8 @@ class Stack:
             self._options(seg, frame, start + 20, text, found)
             self._arrives(found, seg, now)
             return
-        self._options(seg, frame, start + 20, text, None)
+        known = found is not None or self._flows.listener(dst, header.dst_port) is not None
+        self._options(seg, frame, start + 20, text, None, known)
         if found is not None:
             self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
             return

@@ -29,6 +29,12 @@ class RttEstimator:
         self.backoff = 0  # doublings in force
         self.rto = initial_us  # RTO in force
 
+    def bound(self, min_us: int, max_us: int) -> None:
+        """Other limits from the next sample or time-out on."""
+        self._min_us = min_us
+        self._max_us = max_us
+        self.rto = min(self.rto, max_us)
+
     def sample(self, rtt_us: int) -> None:  # hot
         """Take one measurement from a segment that was not retransmitted (Karn), §2.2 and §2.3.
 

@@ -119,6 +119,7 @@ def configure(tcb: Tcb, previous: TcpConfig, now: int) -> None:
     """Take over what `tcb.config` has changed against `previous` while the connection lives."""
     config, timers = tcb.config, tcb.timers
     tcb.nagle = config.nagle
+    tcb.rtt.bound(config.min_rto_us, config.max_rto_us)
     if config.send_buffer is not None:
         tcb.send_buffer.limit = config.send_buffer
     fixed, buffer = config.receive_buffer, tcb.receive_buffer

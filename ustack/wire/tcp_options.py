@@ -18,9 +18,11 @@ WINDOW_SCALE = 3  # RFC 7323 §2
 SACK_PERMITTED = 4  # RFC 2018 §2
 SACK = 5  # RFC 2018 §3
 TIMESTAMPS = 8  # RFC 7323 §3
+SIGNATURE = 19  # RFC 2385 §3.0
 ACC_ECN_ORDER_0 = 172  # RFC 9768 §3.2.3
 ACC_ECN_ORDER_1 = 174
 USER_TIMEOUT = 28  # RFC 5482 §3
+AUTHENTICATION = 29  # RFC 5925 §2.2
 FAST_OPEN = 34  # RFC 7413 §4.1.1
 EXPERIMENT = 254  # RFC 4727 §7.2
 FAST_OPEN_MAGIC = 0xF989  # RFC 7413 appendix B: fast open under the experimental kind
@@ -59,6 +61,7 @@ class Options:
         "fast_open",  # cookie; b"" asks for one
         "user_timeout",  # seconds
         "acc_ecn",
+        "signed",  # a digest of MD5 (RFC 2385) or TCP-AO (RFC 5925) came along
         "malformed",  # a length made no sense; what stood before it is kept
     )
 
@@ -72,6 +75,7 @@ class Options:
         self.fast_open: bytes | None = None
         self.user_timeout: int | None = None
         self.acc_ecn: AccEcn | None = None
+        self.signed = False
         self.malformed = False
 
 
@@ -125,6 +129,8 @@ def _decode_one(options: Options, data: Buffer, kind: int, at: int, size: int) -
         whole = min(size // 3, 3)  # RFC 9768 §3.2.3: of other lengths the fields that are whole
         fields = [data[i : i + 3] for i in range(at, at + 3 * whole, 3)]
         options.acc_ecn = AccEcn(kind, tuple(int.from_bytes(field, "big") for field in fields))
+    elif kind in (SIGNATURE, AUTHENTICATION):
+        options.signed = True
     elif kind == FAST_OPEN and _is_cookie_size(size):
         options.fast_open = bytes(data[at : at + size])
     elif kind == EXPERIMENT and size >= 2 and _is_cookie_size(size - 2):
