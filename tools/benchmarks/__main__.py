@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from tools.benchmarks import traffic
+from tools.benchmarks.acks import acks
 from tools.benchmarks.idle import idle
 from tools.benchmarks.memory import memory, scale
 from tools.benchmarks.namespaces import prepare
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "timers": timers,
     "idle": idle,
     "segments": segments,
+    "acks": acks,
 }
 
 

@@ -28,6 +28,7 @@ _IPV4 = struct.Struct("!BBHHHBBH4s4s")
 _TCP = struct.Struct("!HHIIBBHHH")
 _SYN_OPTIONS = struct.Struct("!BBH BB BBII B BBB")  # MSS, SACK permitted, timestamps, NOP, scale
 _TIMESTAMPS = struct.Struct("!BBBBII")
+_BLOCK = struct.Struct("!II")
 _NEEDS_CSUM, _TCPV4 = 1, 1  # virtio flags and gso_type
 
 
@@ -50,8 +51,14 @@ class Remote:
         self.seq += 1
         return frame
 
-    def segment(self, flags: int = ACK, payload: bytes = b"") -> bytes:
+    def segment(
+        self, flags: int = ACK, payload: bytes = b"", sack: Sequence[tuple[int, int]] = ()
+    ) -> bytes:
         options = _TIMESTAMPS.pack(1, 1, 8, 10, self.tsval, self.tsecr)
+        if sack:
+            options += bytes((1, 1, 5, 2 + 8 * len(sack)))
+            for left, right in sack:
+                options += _BLOCK.pack(left & 0xFFFF_FFFF, right & 0xFFFF_FFFF)
         frame = self._frame(flags | ACK, options, payload)
         self.seq += len(payload) + (flags & FIN)
         return frame
