@@ -206,6 +206,7 @@ class Octet:
     sacked: bool = False
     lost: bool = False
     resent: bool = False
+    copied: bool = False  # ever
 
 
 STEPS = st.lists(
@@ -214,12 +215,51 @@ STEPS = st.lists(
         st.tuples(st.just("ack"), st.integers(0, 30), st.just(0)),
         st.tuples(st.just("sack"), st.integers(-2, 80), st.integers(0, 20)),
         st.tuples(st.just("detect"), st.integers(1, 10), st.just(0)),
+        st.tuples(st.just("late"), st.integers(0, 6), st.integers(0, 6)),
+        st.tuples(st.just("undo"), st.just(0), st.just(0)),
         st.tuples(st.just("first"), st.integers(1, 10), st.just(0)),
         st.tuples(st.just("all"), st.integers(0, 1), st.just(0)),
         st.tuples(st.just("resend"), st.integers(1, 12), st.just(0)),
     ),
     max_size=60,
 )
+
+
+def late_by(octets: dict[int, Octet], board: Scoreboard, now: int, ago: int, patience: int) -> None:
+    """What was sent before a delivery `ago` and has used up its patience is lost, in both."""
+    marked = wait = 0
+    for one in octets.values() if board.sacked or board.lost else ():
+        if one.sacked or (one.lost and not one.resent) or one.sent_at >= now - ago:
+            continue
+        remaining = one.sent_at + patience - now
+        if remaining > 0:
+            wait = max(wait, remaining)
+        else:
+            marked += 1
+            one.lost, one.resent = True, False
+    assert board.detect_losses_by_time((now - ago, 0), patience, now) == (marked, wait)
+
+
+def compare(octets: dict[int, Octet], board: Scoreboard, una: int, nxt: int) -> None:
+    # The ranges cover the flight without gap or overlap, and the totals are those of the model
+    edge = una
+    for entry in board.ranges():
+        assert entry.start == edge < entry.end
+        edge = entry.end
+        for at in range(entry.start, entry.end):
+            one = octets[at]
+            assert (entry.sacked, entry.lost) == (one.sacked, one.lost)
+            assert entry.resent == one.resent
+    assert edge == nxt
+    values = octets.values()
+    assert board.in_flight == nxt - una
+    assert board.sacked == sum(one.sacked for one in values)
+    assert board.lost == sum(one.lost for one in values)
+    assert board.resent == sum(one.resent for one in values)
+    assert board.first_is_sacked() == (una in octets and octets[una].sacked)
+    assert board.owed == sum(one.lost and not one.resent for one in values)
+    in_network = sum((not one.lost) + one.resent for one in values if not one.sacked)
+    assert board.pipe() == in_network
 
 
 @settings(derandomize=True, max_examples=300, deadline=None)
@@ -240,7 +280,7 @@ def test_the_scoreboard_agrees_with_a_model_of_octets(steps: list[tuple[str, int
             gone = [octets.pop(at) for at in range(una, ack)]
             una = ack
             fresh = [one.sent_at for one in gone if not one.sacked]
-            ambiguous = any(one.lost for one in gone)
+            ambiguous = any(one.lost or one.copied for one in gone if not one.sacked)
             assert board.ack(una) == (None if ambiguous or not fresh else fresh[-1])
         elif kind == "sack":
             left, right = una + first, una + first + second
@@ -248,7 +288,7 @@ def test_the_scoreboard_agrees_with_a_model_of_octets(steps: list[tuple[str, int
             if una <= left < right <= nxt:
                 new = [octets[at] for at in range(left, right) if not octets[at].sacked]
                 gained = len(new)
-                times = [one.sent_at for one in new if not one.lost]
+                times = [one.sent_at for one in new if not (one.lost or one.copied)]
                 for one in new:
                     one.sacked, one.lost, one.resent = True, False, False
                 assert board.sack(((left, right),), una, nxt) == (gained, max(times, default=None))
@@ -263,11 +303,17 @@ def test_the_scoreboard_agrees_with_a_model_of_octets(steps: list[tuple[str, int
                     marked += 1
                     one.lost = True
             assert board.detect_losses(first) == marked
+        elif kind == "late":  # RFC 8985 §6.2 step 5, with a delivery `first` µs ago
+            late_by(octets, board, now, first, second)
+        elif kind == "undo":
+            board.unmark_lost()
+            for one in octets.values():
+                one.lost = False
         elif kind == "first":
             assert board.mark_first_lost(first) <= first
             for entry in board.ranges()[:1]:
                 for at in range(entry.start, entry.end):
-                    octets[at].lost = entry.lost
+                    octets[at].lost, octets[at].resent = entry.lost, entry.resent
         elif kind == "all":
             board.mark_all_lost(forget_sacks=bool(first))
             for one in octets.values():
@@ -284,24 +330,6 @@ def test_the_scoreboard_agrees_with_a_model_of_octets(steps: list[tuple[str, int
                 now += 1
                 board.resend(entry_to_send.start, end, now)
                 for at in range(due[0], end):
-                    octets[at].resent = True
+                    octets[at].resent = octets[at].copied = True
                     octets[at].sent_at = now
-        # The ranges cover the flight without gap or overlap, and the totals are those of the model
-        edge = una
-        for entry in board.ranges():
-            assert entry.start == edge < entry.end
-            edge = entry.end
-            for at in range(entry.start, entry.end):
-                one = octets[at]
-                assert (entry.sacked, entry.lost) == (one.sacked, one.lost)
-                assert not entry.lost or entry.resent == one.resent
-        assert edge == nxt
-        values = octets.values()
-        assert board.in_flight == nxt - una
-        assert board.sacked == sum(one.sacked for one in values)
-        assert board.lost == sum(one.lost for one in values)
-        assert board.resent == sum(one.lost and one.resent for one in values)
-        assert board.first_is_sacked() == (una in octets and octets[una].sacked)
-        assert board.pipe() == sum(
-            not one.sacked and (not one.lost or one.resent) for one in values
-        )
+        compare(octets, board, una, nxt)

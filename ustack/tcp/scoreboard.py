@@ -5,7 +5,7 @@ split when a SACK block or a retransmission names a part of it. All counts are b
 never in here, a FIN is one octet.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 
 DUP_THRESH = 3  # RFC 5681 §3.2, RFC 6675 §2
 NOWHERE = 1 << 62  # a position above all others
@@ -42,7 +42,10 @@ class Scoreboard:
     """
 
     __slots__ = (
+        "_copies",
+        "_owed_from",
         "_ranges",
+        "_settled_below",
         "_starts",
         "bytes_resent",
         "delivered_again",
@@ -62,6 +65,10 @@ class Scoreboard:
     def __init__(self) -> None:
         self._ranges: list[SentRange] = []
         self._starts: list[int] = []
+        # Where to begin: below, no range is owed; below, every range is SACKed, lost or resent
+        self._owed_from = 0
+        self._settled_below = 0
+        self._copies: list[tuple[int, SentRange]] = []  # `resent`, by time sent; some are stale
         self.in_flight = 0  # SND.NXT - SND.UNA
         self.sacked = 0
         self.lost = 0
@@ -117,6 +124,8 @@ class Scoreboard:
         head.end = at
         self._ranges.insert(index + 1, tail)
         self._starts.insert(index + 1, at)
+        if tail.resent:
+            insort(self._copies, (tail.sent_at, tail), key=_time)
 
     def begin_ack(self) -> None:
         """An ACK is about to be recorded by `sack` and `ack`: nothing is newly delivered yet."""
@@ -168,6 +177,7 @@ class Scoreboard:
             self._delivered(entry, entry.end)
             if entry.lost or entry.copies:
                 self._settle(entry, size)
+                entry.resent = False
                 ambiguous = True
             else:
                 sent_at = entry.sent_at
@@ -206,6 +216,7 @@ class Scoreboard:
             index = bisect_right(starts, left) - 1
             if index < 0:
                 index = 0
+            gained_before = gained
             while index < len(ranges):
                 entry = ranges[index]
                 if entry.start >= right:
@@ -233,25 +244,29 @@ class Scoreboard:
                 index += 1
             if right > self.highest_sacked:
                 self.highest_sacked = right
-        if gained:
-            self._join_sacked()
+            if gained > gained_before:
+                self._join_sacked(left, index)
         return gained, sent_at
 
-    def _join_sacked(self) -> None:
-        """Neighbouring SACKed ranges become one, so that their number follows the holes."""
-        ranges = self._ranges
-        joined = [ranges[0]]
-        for entry in ranges[1:]:
-            last = joined[-1]
-            if entry.sacked and last.sacked:
-                last.end = entry.end
-                last.sent_at = max(last.sent_at, entry.sent_at)
-                last.copies = max(last.copies, entry.copies)
-            else:
-                joined.append(entry)
-        if len(joined) != len(ranges):
-            self._ranges = joined
-            self._starts = [entry.start for entry in joined]
+    def _join_sacked(self, left: int, behind: int) -> None:
+        """[left, start of range `behind`) is SACKed: one range, with the SACKed ones beside it.
+
+        So their number follows the holes, and an ACK costs what it reports, not what is in flight.
+        """
+        ranges, starts = self._ranges, self._starts
+        first = bisect_left(starts, left)
+        while first and ranges[first - 1].sacked:
+            first -= 1
+        while behind < len(ranges) and ranges[behind].sacked:
+            behind += 1
+        if behind - first < 2:
+            return
+        joined = ranges[first]
+        for entry in ranges[first + 1 : behind]:
+            joined.sent_at = max(joined.sent_at, entry.sent_at)
+            joined.copies = max(joined.copies, entry.copies)
+        joined.end = ranges[behind - 1].end
+        del ranges[first + 1 : behind], starts[first + 1 : behind]
 
     def detect_losses(self, mss: int) -> int:
         """Mark lost what RFC 6675 §4 IsLost() calls lost, and return how many bytes that was.
@@ -284,6 +299,8 @@ class Scoreboard:
         if not entry.lost:
             entry.lost = True
             self.lost += size
+        if entry.start < self._owed_from:
+            self._owed_from = entry.start
         if entry.resent:
             entry.resent = False
             self.resent -= size
@@ -299,22 +316,56 @@ class Scoreboard:
         `newest`: when it was sent and where it ended. Returns the bytes newly lost, and how long to
         wait for those that still may come, 0: there are none.
         """
-        marked = 0
-        wait = 0
         if not (self.sacked or self.lost):
             return 0, 0
-        for entry in self._ranges:
-            if entry.sacked or (entry.lost and not entry.resent):
+        marked, wait = self._lose_originals(newest, now - patience_us)
+        if self.resent:
+            again, longer = self._lose_copies(newest, now - patience_us)
+            marked += again
+            wait = max(wait, longer)
+        return marked, wait
+
+    def _lose_originals(self, newest: tuple[int, int], before: int) -> tuple[int, int]:
+        """Of what was sent once, mark what was sent at `before` or earlier. It lies in the order of
+        sequence numbers and of time, so the walk begins behind what was settled before and ends at
+        what was sent after `newest`. Returns bytes marked and how long to wait (µs)."""
+        marked = wait = 0
+        ranges = self._ranges
+        index = bisect_left(self._starts, self._settled_below)
+        settled = True
+        while index < len(ranges):
+            entry = ranges[index]
+            index += 1
+            if not (entry.sacked or entry.lost or entry.resent):
+                if (entry.sent_at, entry.end) >= newest:
+                    break
+                if entry.sent_at > before:
+                    wait = max(wait, entry.sent_at - before)
+                    settled = False
+                    continue
+                marked += self._lose(entry)
+            if settled:
+                self._settled_below = entry.end
+        return marked, wait
+
+    def _lose_copies(self, newest: tuple[int, int], before: int) -> tuple[int, int]:
+        """The same for copies, which lie in the order of their sending in `_copies`."""
+        marked = wait = stale = 0
+        copies = self._copies
+        fresh_seen = False
+        for sent_at, entry in copies:
+            if not entry.resent or entry.sent_at != sent_at:  # arrived, lost, or sent once more
+                stale += not fresh_seen
                 continue
-            if (entry.sent_at, entry.end) >= newest:
-                if not self.resent:
-                    break  # the ranges behind it were sent later still
-                continue
-            remaining = entry.sent_at + patience_us - now
-            if remaining > 0:
-                wait = max(wait, remaining)
+            if (sent_at, entry.end) >= newest:
+                break
+            if sent_at > before:
+                fresh_seen = True
+                wait = max(wait, sent_at - before)
                 continue
             marked += self._lose(entry)
+            stale += not fresh_seen
+        del copies[:stale]
         return marked, wait
 
     def mark_first_lost(self, size: int) -> int:
@@ -351,6 +402,7 @@ class Scoreboard:
     def unmark_lost(self) -> None:
         """Nothing was lost after all; copies that are on their way still count."""
         self.lost = self.owed = 0
+        self._settled_below = 0
         for entry in self._ranges:
             entry.lost = False
 
@@ -362,10 +414,13 @@ class Scoreboard:
         """The first range that is lost and was not resent since (RFC 6675 NextSeg rule 1)."""
         if not self.owed:
             return None
-        for entry in self._ranges:
+        ranges = self._ranges
+        for index in range(max(bisect_right(self._starts, self._owed_from) - 1, 0), len(ranges)):
+            entry = ranges[index]
             if entry.lost and not entry.resent:
+                self._owed_from = entry.start
                 return entry
-        return None
+        raise AssertionError("what is owed is in no range")
 
     def resend(self, start: int, end: int, now: int, segments: int = 1) -> None:
         """[start, end), the beginning of a range from `next_lost`, has been sent again."""
@@ -376,6 +431,7 @@ class Scoreboard:
         entry.resent = True
         entry.sent_at = now
         entry.copies += 1
+        self._copies.append((now, entry))
         self.resent += end - start
         self.owed -= end - start
         self.bytes_resent += end - start
@@ -410,5 +466,11 @@ class Scoreboard:
             entry = self._ranges[-1]
         entry.sent_at = now
         entry.copies += 1
+        if entry.resent:
+            self._copies.append((now, entry))
         self.bytes_resent += end - start
         self.retransmissions += 1
+
+
+def _time(copy: tuple[int, SentRange]) -> int:
+    return copy[0]
