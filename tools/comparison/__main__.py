@@ -133,7 +133,7 @@ async def _megabyte(world_: World, console: Console) -> Result:
 
 async def _fairness(world_: World, console: Console, seconds: float) -> Result:
     found = await episodes.fairness(world_, seconds)
-    title = f"Two senders on one bottleneck of 20 Mbit/s at 40 ms for {seconds:g} s, Mbit/s"
+    title = f"Two senders on one bottleneck of 8 Mbit/s at 100 ms for {seconds:g} s, Mbit/s"
     table = _table(title, "senders", ["first", "second", "first's share"])
     for name, (first, second) in found.items():
         share = first / (first + second)

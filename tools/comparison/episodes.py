@@ -111,7 +111,7 @@ async def megabyte(world: World) -> dict[str, dict[str, tuple[float, float]]]:
 
 # ---------------------------------------------------------------------- fairness
 
-FAIR_LINK = LinkConfig(delay_us=20_000, rate_bps=20_000_000, queue=67)  # one BDP at 40 ms
+FAIR_LINK = LinkConfig(delay_us=50_000, rate_bps=8_000_000, queue=67)  # one BDP at 100 ms
 FAIR_CONTESTS: tuple[tuple[Pair, Pair], ...] = (
     (("ustack", "kernel"), ("kernel", "kernel")),
     (("kernel", "kernel"), ("kernel", "kernel")),
