@@ -75,7 +75,7 @@ async def repairs(world: World) -> dict[str, dict[str, float]]:
 
 MEGABYTE = 1_000_000
 MEGABYTE_AIM = 1.3  # of the time without loss
-MEGABYTE_RATES_BPS = (5_000_000, 10_000_000, 20_000_000)
+MEGABYTE_RATES_BPS = (2_000_000, 5_000_000, 10_000_000, 20_000_000)
 MEGABYTE_ROUND_TRIP_US = 20_000
 MEGABYTE_LOSS = 0.01
 MEGABYTE_SEEDS = 7
