@@ -118,7 +118,7 @@ class Ecn:
                 if self.ect:
                     self.mark = ECT0
                 cuts = tcb.recovery.cuts
-                if cuts != self._cuts_told:
+                if cuts > self._cuts_told:  # it may be less: a cut was taken back
                     flags |= CWR
             if not emit(tcb, seq, flags, window, options, payload, size, urgent, note):
                 return False

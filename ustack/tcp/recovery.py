@@ -114,8 +114,9 @@ class Recovery:
 
     @property
     def cuts(self) -> int:
-        """How often the window was reduced, for whatever reason."""
-        return self.episodes + self.timeouts + self.congestion_marks + self.tail_losses
+        """How often the window was reduced for good, for whatever reason."""
+        made = self.episodes + self.timeouts + self.congestion_marks + self.tail_losses
+        return made - self.undone
 
     def on_congestion(
         self, congestion: CongestionControl, una: int, nxt: int, mss: int, now: int
