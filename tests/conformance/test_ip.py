@@ -177,7 +177,7 @@ def test_one_flow_label_for_all_packets_of_a_connection_and_no_pattern_between_t
 # Fragments
 
 
-def fragments(version: int, payload: bytes, size: int = 16) -> list[bytes]:
+def fragments(version: int, payload: bytes, size: int = 24) -> list[bytes]:
     out = []
     src, dst = packed(THEIRS[version]), packed(OURS[version])
     for at in range(0, len(payload), size):
@@ -196,11 +196,56 @@ def fragments(version: int, payload: bytes, size: int = 16) -> list[bytes]:
 @both_versions
 def test_fragments_are_put_together_in_any_order(version: int) -> None:
     # RFC 1122 §3.3.2, RFC 8200 §4.5
-    for order in permutations(fragments(version, syn(version, b"x" * 20))):
+    for order in permutations(fragments(version, syn(version, b"x" * 40))):
         host = listening(version)
         for frame in order:
             host.input(frame)
         assert is_syn_ack(host.drain())
+
+
+@pytest.mark.parametrize(
+    "headers, code, pointer",
+    [
+        (ipv6.encode_fragment(ipv6.TCP, Fragment(0, True, 5)) + bytes(21), 0, 4),
+        (ipv6.encode_fragment(ipv6.TCP, Fragment(65528, False, 5)) + bytes(8), 0, 42),
+        (ipv6.encode_fragment(ipv6.TCP, Fragment(0, True, 5)) + bytes(16), 3, 0),
+        (
+            ipv6.encode_fragment(ipv6.DESTINATION_OPTIONS, Fragment(0, True, 5))
+            + b"\6\1"
+            + bytes(6),
+            3,
+            0,
+        ),
+        (
+            ipv6.encode_fragment(ipv6.DESTINATION_OPTIONS, Fragment(0, True, 5))
+            + b"\6\0\1\4"
+            + bytes(20),
+            3,
+            0,
+        ),
+    ],
+    ids=["no multiple of 8", "beyond 65535", "half a header", "half an option header", "no header"],
+)
+def test_the_source_of_an_impossible_ipv6_fragment_is_told(
+    headers: bytes, code: int, pointer: int
+) -> None:
+    # RFC 8200 §4.5, RFC 7112 §5: Parameter Problem, and nothing is kept
+    host = Host(6)
+    host.input(v6_frame(ipv6.FRAGMENT_HEADER, headers))
+    (sent,) = host.drain()
+    assert (sent.icmp.type, sent.icmp.code, sent.icmp.rest) == (4, code, pointer)
+    assert host.drops() == {"ipv6-problem": 1}
+    host.advance(61 * SECOND)
+    assert host.drain() == []
+
+
+def test_a_whole_header_chain_in_the_first_ipv6_fragment_is_enough() -> None:
+    host = listening(6)
+    options = b"\6\0\1\4" + bytes(4)
+    whole = options + syn(6, b"x" * 40)
+    first = ipv6.encode_fragment(ipv6.DESTINATION_OPTIONS, Fragment(0, True, 5)) + whole[:32]
+    host.input(v6_frame(ipv6.FRAGMENT_HEADER, first))
+    assert host.drain() == []
 
 
 @both_versions
@@ -215,10 +260,10 @@ def test_a_datagram_of_more_than_1500_octets_is_put_together(version: int) -> No
 def test_overlapping_fragments_end_the_datagram_in_silence(version: int) -> None:
     # RFC 8200 §4.5 (RFC 5722); an exact repetition is none
     host = listening(version)
-    first, second, third = fragments(version, syn(version, b"x" * 20))
+    first, second, third = fragments(version, syn(version, b"x" * 40))
     host.input(first)
     host.input(first)
-    bad = fragments(version, syn(version, b"x" * 20), 24)[0]
+    bad = fragments(version, syn(version, b"x" * 40), 32)[0]
     host.input(bad)
     host.input(second)
     host.input(third)
@@ -231,7 +276,7 @@ def test_a_datagram_that_stays_incomplete_is_reported_if_its_first_piece_is_here
 ) -> None:
     # RFC 1122 §3.3.2, RFC 8200 §4.5: Time Exceeded, code 1, after 60 seconds
     host = listening(version)
-    first, second, _ = fragments(version, syn(version, b"x" * 20))
+    first, second, _ = fragments(version, syn(version, b"x" * 40))
     host.input(first)
     host.input(second)
     host.advance(59 * SECOND)
@@ -248,7 +293,7 @@ def test_a_datagram_that_stays_incomplete_is_reported_if_its_first_piece_is_here
 @both_versions
 def test_without_its_first_piece_an_incomplete_datagram_is_dropped_in_silence(version: int) -> None:
     host = listening(version)
-    _, second, third = fragments(version, syn(version, b"x" * 20))
+    _, second, third = fragments(version, syn(version, b"x" * 40))
     host.input(second)
     host.input(third)
     host.advance(130 * SECOND)
@@ -258,7 +303,7 @@ def test_without_its_first_piece_an_incomplete_datagram_is_dropped_in_silence(ve
 def test_an_atomic_fragment_is_a_packet_of_its_own() -> None:
     # RFC 8200 §4.5 (RFC 6946): it disturbs no datagram with the same identification
     host = listening(6)
-    pieces = fragments(6, syn(6, b"x" * 20))
+    pieces = fragments(6, syn(6, b"x" * 40))
     host.input(pieces[0])
     other = tcp_segment(THEIRS[6], OURS[6], 50000, 80, ISN, 0, tcp.SYN)
     atomic = ipv6.encode_fragment(ipv6.TCP, Fragment(0, False, 5))

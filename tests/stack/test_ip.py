@@ -363,8 +363,8 @@ def test_the_answer_to_our_syn_may_have_ip_options() -> None:
 @both_versions
 def test_a_syn_in_fragments_finds_its_listener(version: int) -> None:
     host = listening(version)
-    segment = tcp_segment(THEIRS[version], OURS[version], 40000, 80, 7, 0, tcp.SYN)
-    for frame in fragments(host, TCP, segment, 8):
+    segment = tcp_segment(THEIRS[version], OURS[version], 40000, 80, 7, 0, tcp.SYN, b"x" * 40)
+    for frame in fragments(host, TCP, segment, 24):
         host.input(frame)
     assert len(host.stack.half_open()) == 1
 
@@ -373,7 +373,7 @@ def test_a_syn_in_fragments_finds_its_listener(version: int) -> None:
 def test_overlapping_fragments_are_dropped_with_their_datagram(version: int) -> None:
     # RFC 5722, RFC 8200 §4.5
     host = Host(version)
-    first, second = fragments(host, TCP, b"x" * 32, 16)
+    first, second = fragments(host, TCP, b"x" * 48, 24)
     host.input(first)
     evil = fragments(host, TCP, b"y" * 40, 8)
     assert silent(host, evil[1])["fragment-overlap"] == 1
@@ -398,7 +398,7 @@ def test_fragments_that_wait_too_long_are_given_up(version: int) -> None:
 def test_the_sender_is_told_of_fragments_given_up_if_the_first_was_there(version: int) -> None:
     # RFC 1122 §3.3.2, RFC 8200 §4.5
     host = Host(version, fragment_timeout_us=30 * SECOND)
-    first, _ = fragments(host, TCP, b"x" * 32, 16)
+    first, _ = fragments(host, TCP, b"x" * 48, 24)
     host.input(first)
     host.advance(31 * SECOND)
     (sent,) = host.drain()

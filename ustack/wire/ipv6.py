@@ -40,6 +40,12 @@ MAX_OPTIONS = 64  # Choice: per packet, padding included; same source. Bounds th
 ERRONEOUS_FIELD = 0
 UNKNOWN_NEXT_HEADER = 1
 UNKNOWN_OPTION = 2
+INCOMPLETE_CHAIN = 3  # RFC 7112 §5
+
+PAYLOAD_LENGTH_AT = 4  # packet offset of the field
+MAX_PAYLOAD = 65535  # bytes; what the field can say of the reassembled whole
+# Bytes of the first upper-layer header without its options: it belongs to the chain (RFC 7112 §3)
+UPPER_LAYER_HEADERS = {TCP: 20, UDP: 8, ICMPV6: 4}
 
 
 class Problem(NamedTuple):
@@ -117,6 +123,7 @@ def decode(packet: Buffer, start: int) -> Ipv6:
             at += FRAGMENT_LEN
             if offset_more & ~6:  # the two reserved bits do not count
                 fragment = Fragment(offset_more & 0xFFF8, offset_more & 1 != 0, ident)
+                problem = _fragment_problem(packet, start, at, end, protocol, fragment)
                 break
             continue
         header_end = at + 8 + packet[at + 1] * 8
@@ -152,6 +159,32 @@ def decode(packet: Buffer, start: int) -> Ipv6:
         next_header_at - start,
         problem,
     )
+
+
+def _fragment_problem(
+    packet: Buffer, start: int, at: int, end: int, protocol: int, fragment: Fragment
+) -> Problem | None:
+    """What is wrong with a piece whose payload is packet[at:end] (RFC 8200 §4.5)."""
+    size = end - at
+    if fragment.more and size % 8:
+        return Problem(ERRONEOUS_FIELD, PAYLOAD_LENGTH_AT)
+    if fragment.offset + size > MAX_PAYLOAD:
+        return Problem(ERRONEOUS_FIELD, at - FRAGMENT_LEN + 2 - start)
+    if fragment.offset == 0 and not _chain_is_complete(packet, at, end, protocol):
+        return Problem(INCOMPLETE_CHAIN, 0)
+    return None
+
+
+def _chain_is_complete(packet: Buffer, at: int, end: int, protocol: int) -> bool:
+    """All headers up to the first upper-layer one are in packet[at:end] (RFC 7112 §5)."""
+    for _ in range(MAX_EXTENSION_HEADERS):
+        if protocol not in EXTENSION_HEADERS:
+            break
+        if at + 8 > end:
+            return False
+        length = FRAGMENT_LEN if protocol == FRAGMENT_HEADER else 8 + packet[at + 1] * 8
+        protocol, at = packet[at], at + length
+    return end - at >= UPPER_LAYER_HEADERS.get(protocol, 0)
 
 
 def _walk_options(
