@@ -35,6 +35,7 @@ class Conversation:
         options: list[tuple[str, object]] | None = None,
         comment: str = "",
         after_ns: int = 1_000_000,
+        ecn: int = 0,
     ) -> None:
         self.time_ns += after_ns
         ip = IPv6 if ":" in self.addresses[0] else IP
@@ -47,6 +48,7 @@ class Conversation:
             window=window,
             options=options or [],
         )
+        setattr(packet, "tc" if ip is IPv6 else "tos", ecn)
         data = bytes(packet / bytes(length))
         self.records.append(
             Record(self.time_ns, data, LINK_RAW, comment, original_length=len(data))

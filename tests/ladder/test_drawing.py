@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.ladder.conversation import IPV6, Conversation
+from tests.ladder.conversation import IPV4, IPV6, Conversation
 from ustack.ladder import Connection, Explainer, Ladder, connections, overview, tcp_packets
 from ustack.ladder.drawing import Fold, fold, format_delta, format_size
 
@@ -52,6 +52,21 @@ def test_a_whole_connection_is_drawn_with_times_numbers_and_states() -> None:
         " +1.00 ms   FIN_WAIT_2 │◄─ ACK seq=1 ack=80 ──────────────────────│ CLOSE_WAIT",
         " +1.00 ms    TIME_WAIT │◄─ FIN ACK seq=1 ack=80 ──────────────────│ LAST_ACK",
         " +1.00 ms    TIME_WAIT │─ ACK seq=80 ack=2 ──────────────────────►│ CLOSED",
+    ]
+
+
+@pytest.mark.parametrize("addresses", [IPV4, IPV6], ids=["IPv4", "IPv6"])
+def test_a_mark_of_a_router_is_drawn(addresses: tuple[str, str]) -> None:
+    conversation = Conversation(addresses=addresses)
+    conversation.open()
+    conversation.send(0, "PA", 1, 1, length=78, ecn=2)
+    conversation.send(0, "PA", 79, 1, length=78, ecn=3)
+    conversation.send(1, "AE", 1, 157)
+    lines = drawn(only(conversation))
+    assert [line.split("│")[1].strip("─► ◄") for line in lines[-3:]] == [
+        "PSH ACK seq=1 ack=1 len=78",
+        "PSH ACK seq=79 ack=1 len=78 CE",
+        "ACK ECE seq=1 ack=157",
     ]
 
 

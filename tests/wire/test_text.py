@@ -45,6 +45,14 @@ LINES: list[tuple[Packet, str]] = [
         V4 / TCP(sport=80, dport=40000, flags="R", seq=5, window=0, chksum=1),
         "IP 10.9.0.1.80 > 10.9.0.2.40000: Flags [R], bad checksum, seq 5, win 0, length 0",
     ),
+    (
+        IP(src="10.9.0.1", dst="10.9.0.2", tos=2) / TCP(sport=80, dport=9, flags="AEC", ack=5),
+        "IP 10.9.0.1.80 > 10.9.0.2.9: Flags [.EW], ack 5, win 8192, length 0, ECT(0)",
+    ),
+    (
+        IPv6(src="fd00:9::1", dst="fd00:9::2", tc=3) / TCP(sport=80, dport=9, flags="A", ack=5),
+        "IP6 fd00:9::1.80 > fd00:9::2.9: Flags [.], ack 5, win 8192, length 0, CE",
+    ),
     (V4 / UDP(sport=53, dport=7) / b"abc", "IP 10.9.0.1.53 > 10.9.0.2.7: UDP, length 3"),
     (V4 / UDP(sport=53, dport=7, chksum=0), "IP 10.9.0.1.53 > 10.9.0.2.7: UDP, length 0"),
     (
@@ -97,8 +105,8 @@ LINES: list[tuple[Packet, str]] = [
         "IP 10.9.0.1 > 10.9.0.2: fragment of protocol 17, id 77, offset 16, length 3",
     ),
     (
-        V6 / IPv6ExtHdrFragment(nh=6, offset=0, m=1, id=9) / bytes(8),
-        "IP6 fd00:9::1 > fd00:9::2: fragment of protocol 6, id 9, offset 0, length 8, more",
+        V6 / IPv6ExtHdrFragment(nh=6, offset=0, m=1, id=9) / bytes(24),
+        "IP6 fd00:9::1 > fd00:9::2: fragment of protocol 6, id 9, offset 0, length 24, more",
     ),
     (
         V6 / IPv6ExtHdrFragment(nh=6, offset=1, m=0, id=9) / bytes(8),
@@ -162,6 +170,8 @@ def test_what_is_no_packet_is_said_to_be_malformed(frame: bytes, line: str) -> N
         ("2202", "tfo req"),
         ("2206 01020304", "tfo cookie 01020304"),
         ("1c04 8005", "uto 300 s"),
+        ("ac0b 000001 000002 000003", "acc-ecn e0b 1 ceb 2 e1b 3"),
+        ("ae08 000001 000002", "acc-ecn e1b 1 ceb 2"),
         ("0402 02", "sackOK,malformed"),
     ],
 )

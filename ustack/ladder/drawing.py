@@ -15,6 +15,7 @@ from ustack.ladder.connections import Connection, Row
 from ustack.ladder.notices import Notice
 from ustack.ladder.observer import States
 from ustack.tcp.state import State
+from ustack.wire.ecn import CE
 from ustack.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG
 
 Explain = Callable[[Row], str | None]
@@ -279,6 +280,8 @@ def packet_words(row: Row) -> list[str]:
         words.append(f"ack={row.ack}")
     if packet.length:
         words.append(f"len={packet.length}")
+    if packet.ecn == CE:
+        words.append("CE")  # a router has marked it; ECT alone would only be noise
     if _WINDOW_NOTICES.intersection(row.notices):
         words.append(f"win={row.window}")
     words += [f"sack={left}-{right}" for left, right in row.sack]

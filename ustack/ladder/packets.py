@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ustack.errors import MalformedPacket
 from ustack.pcapng import Record, ip_packet
 from ustack.wire import ipv4, ipv6, tcp
+from ustack.wire.ecn import ecn_field
 from ustack.wire.tcp_options import Options, decode_options
 
 
@@ -40,6 +41,7 @@ class TcpPacket(NamedTuple):
     length: int  # bytes of payload, also when the capture does not hold them all
     options: Options
     comment: str
+    ecn: int  # field of the IP header, RFC 3168 §5
 
 
 def tcp_packets(records: Iterable[Record]) -> Iterator[TcpPacket]:
@@ -89,6 +91,7 @@ def _decode(number: int, record: Record) -> TcpPacket | None:
         end - payload_start,
         decode_options(packet, start + tcp.HEADER_LEN, payload_start),
         record.comment,
+        ecn_field(captured, 0),
     )
 
 

@@ -8,7 +8,7 @@ import ipaddress
 from ustack.errors import MalformedPacket
 from ustack.wire import icmp, ipv4, ipv6, tcp, udp
 from ustack.wire.checksum import fold, ones_sum, pseudo_sum
-from ustack.wire.tcp_options import Options, decode_options
+from ustack.wire.tcp_options import ACC_ECN_ORDER_0, Options, decode_options
 from ustack.wire.virtio import DATA_VALID, GSO_NONE, HEADER, HEADER_LEN, NEEDS_CSUM
 
 _ICMP_V4 = {
@@ -30,6 +30,7 @@ _ICMP_V6 = {
 }
 _ECHOES_V4 = (icmp.V4_ECHO_REPLY, icmp.V4_ECHO_REQUEST)
 _ECHOES_V6 = (icmp.V6_ECHO_REQUEST, icmp.V6_ECHO_REPLY)
+_MARKS = ("", ", ECT(1)", ", ECT(0)", ", CE")  # RFC 3168 §5, Figure 1
 _PORT_PROTOCOLS = (ipv4.TCP, ipv4.UDP)
 
 
@@ -62,7 +63,7 @@ def _describe_v4(packet: bytes, verify: bool) -> str:
             + _fragment(ip.src, ip.dst, ip.protocol, ip.ident, ip.fragment_offset)
             + (f", length {len(payload)}" + (", more" if ip.more_fragments else ""))
         )
-    return "IP " + _payload(ip.src, ip.dst, ip.protocol, payload, verify)
+    return "IP " + _payload(ip.src, ip.dst, ip.protocol, payload, verify) + _MARKS[ip.ecn]
 
 
 def _describe_v6(packet: bytes, verify: bool) -> str:
@@ -78,7 +79,7 @@ def _describe_v6(packet: bytes, verify: bool) -> str:
             + _fragment(ip.src, ip.dst, ip.protocol, ident, offset)
             + (f", length {len(payload)}" + (", more" if more else ""))
         )
-    return "IP6 " + _payload(ip.src, ip.dst, ip.protocol, payload, verify)
+    return "IP6 " + _payload(ip.src, ip.dst, ip.protocol, payload, verify) + _MARKS[ip.ecn]
 
 
 def _payload(src: bytes, dst: bytes, protocol: int, payload: bytes, verify: bool) -> str:
@@ -142,6 +143,10 @@ def options_text(options: Options) -> str:
         words.append(f"tfo cookie {options.fast_open.hex()}" if options.fast_open else "tfo req")
     if options.user_timeout is not None:
         words.append(f"uto {options.user_timeout} s")
+    if options.acc_ecn is not None:
+        names = ("e0b", "ceb", "e1b")[:: 1 if options.acc_ecn.kind == ACC_ECN_ORDER_0 else -1]
+        fields = zip(names, options.acc_ecn.counters, strict=False)
+        words.append(" ".join(("acc-ecn", *(f"{name} {value}" for name, value in fields))))
     if options.malformed:
         words.append("malformed")
     return ",".join(words)
