@@ -75,7 +75,7 @@ _BUILTINS = """abs all any bool dict divmod enumerate filter float format int is
 def tcp_info(info: TcpInfo) -> dict[str, int]:
     """Linux's names and units (packets for windows and flight) for a status of ustack."""
     mss = info.snd_mss or 1
-    ssthresh = -(-info.snd_ssthresh // mss)
+    ssthresh = info.snd_ssthresh // mss  # Linux halves in whole segments
     return {
         "tcpi_state": LINUX_STATES[info.state.name],
         "tcpi_ca_state": _CA_STATES.get(info.ca_state, 0),

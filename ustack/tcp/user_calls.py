@@ -304,7 +304,7 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         congestion=tcb.config.congestion,
         ca_state=_ca_state(tcb),
         unacked=board.in_flight,
-        sacked=board.sacked,
+        sacked=board.sacked + board.dup_acked,  # Linux: what duplicate ACKs stand for, too
         lost=board.lost,
         retrans=board.resent,
         total_retrans=board.retransmissions,
