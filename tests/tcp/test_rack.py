@@ -152,3 +152,18 @@ def test_a_resent_segment_acknowledged_too_soon_says_nothing() -> None:
     host.advance(1 * MS)
     peer.send(".", 1, 4001)
     assert tcb.recovery.rack.sent_at == newest
+
+
+def test_what_was_sent_before_a_copy_that_arrived_is_lost_though_nothing_is_sacked() -> None:
+    # §6.2 step 5, as Linux 6.18 does: the copy overtook all that limited transmit had sent before
+    host, peer, tcb = in_flight(sack=True, more=10)
+    peer.send(".", 1, 1, sack=[(1001, 2001)])
+    peer.send(".", 1, 1, sack=[(1001, 3001)])
+    host.advance(1 * MS)
+    peer.put(".", 1, 1, sack=[(1001, 10_001)])
+    host.turn()
+    assert 0 in resent(peer, 10_001)
+    host.advance(RTT + 1 * MS)
+    peer.send(".", 1, 10_001)
+    assert tcb.recovery.phase is FAST
+    assert tcb.scoreboard.lost == 2000

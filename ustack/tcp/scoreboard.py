@@ -316,8 +316,6 @@ class Scoreboard:
         `newest`: when it was sent and where it ended. Returns the bytes newly lost, and how long to
         wait for those that still may come, 0: there are none.
         """
-        if not (self.sacked or self.lost):
-            return 0, 0
         marked, wait = self._lose_originals(newest, now - patience_us)
         if self.resent:
             again, longer = self._lose_copies(newest, now - patience_us)
