@@ -151,6 +151,8 @@ class KernelHost:
             task.failure = failure
         except OSError as error:
             task.result, task.errno = -1, error.errno or 0
+        except ValueError:  # Python's own check, where the kernel says EINVAL
+            task.result, task.errno = -1, errno.EINVAL
         task.finished_us = self.now()
         task.done = True
         ended.set()

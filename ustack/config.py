@@ -20,6 +20,7 @@ class TcpConfig:
     syn_retransmissions: int = 7  # RFC 9293 §3.8.3: 3 minutes or more (1+2+4+...+64+120 s)
     syn_ack_retransmissions: int = 5  # Linux tcp_synack_retries
     orphan_retransmissions: int = 8  # Linux tcp_orphan_retries: after close(), nobody waits
+    soft_errors_end_opening: bool = False  # True: as Linux; MUST-56 says that they do not
     report_soft_errors: bool = True  # False: no SOFT_ERROR events (RFC 9293 §3.9.1.8, SHLD-20)
 
     # Time limits
@@ -28,6 +29,7 @@ class TcpConfig:
     fin_wait_2_timeout_us: int = 60 * SECOND  # Linux tcp_fin_timeout: only after a full close()
     linger_us: int | None = None  # None: close() in the background; 0: close() aborts
     persist_min_us: int = 200_000  # floor of the zero-window probe interval
+    probe_with_text: bool = True  # a zero window is probed with an octet; False: as Linux, without
     persist_max_us: int = 120 * SECOND  # RFC 1122 §4.2.2.17 lets us choose the ceiling
 
     # Acknowledgments

@@ -251,6 +251,16 @@ def test_an_unreachable_host_does_not_end_the_attempt(version: int) -> None:
     assert peer.heard() == ["S 0:1(0)"]
 
 
+@both_versions
+def test_an_unreachable_host_ends_the_attempt_where_linux_is_asked_for(version: int) -> None:
+    host = Host(version, TcpConfig(soft_errors_end_opening=True))
+    peer = Peer(host)
+    tcb = peer.connect()
+    error(peer, *((3, 1) if version == 4 else (1, 3)), seq=0)
+    assert tcb.closed
+    assert isinstance(tcb.error, HostUnreachable)
+
+
 # Errors about an established connection: all of them are soft (RFC 5927 §5.2)
 
 

@@ -200,7 +200,8 @@ class UstackApi:
             room = PIPE_SIZE - other.held
             if not room:
                 raise os_error(errno.EAGAIN)
-            received = yield from one.receive(min(size, room), waits, self._clock())
+            # Linux tcp_splice_read(): only the socket's own O_NONBLOCK counts here
+            received = yield from one.receive(min(size, room), 0, self._clock())
             other.held += received.size
             return received.size
         if isinstance(one, Pipe) and isinstance(other, Socket):

@@ -50,6 +50,10 @@ class VirtualHost:
             gso_max=GSO_MAX,
             checksum_offload=True,
         )
+        # Scripts are written for Linux, which takes liberties with the RFCs here.
+        self.environment.tcp = replace(
+            self.environment.tcp, probe_with_text=False, soft_errors_end_opening=True
+        )
         self._settings = settings
         self._probe = probe
         self._now = 0

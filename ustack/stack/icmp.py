@@ -45,7 +45,8 @@ def error_arrives(
     error = _meaning(message, version)
     if error is None:
         return "icmp-ignored", []
-    if tcb.state is SYN_SENT and isinstance(error, ConnectionRefused):
+    final = isinstance(error, ConnectionRefused) or tcb.config.soft_errors_end_opening
+    if tcb.state is SYN_SENT and final:
         finish(tcb, error)
         return "icmp-refused", [tcb]
     report(tcb, error)

@@ -264,6 +264,22 @@ class SocketOptions:
         return self._stored[c.SOL_SOCKET, c.SO_TIMESTAMPING]
 
     @property
+    def receives_errors(self) -> bool:
+        """IP_RECVERR or IPV6_RECVERR is on: what is soft is reported, too."""
+        four, six = (c.IPPROTO_IP, c.IP_RECVERR), (c.IPPROTO_IPV6, c.IPV6_RECVERR)
+        return bool(self._stored[four] or self._stored[six])
+
+    @property
+    def reuse_address(self) -> bool:
+        """SO_REUSEADDR is on."""
+        return bool(self._stored[c.SOL_SOCKET, c.SO_REUSEADDR])
+
+    @property
+    def reuse_port(self) -> bool:
+        """SO_REUSEPORT is on."""
+        return bool(self._stored[c.SOL_SOCKET, c.SO_REUSEPORT])
+
+    @property
     def zerocopy(self) -> bool:
         """SO_ZEROCOPY is on: MSG_ZEROCOPY means something."""
         return bool(self._stored[c.SOL_SOCKET, c.SO_ZEROCOPY])

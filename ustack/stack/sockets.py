@@ -25,7 +25,7 @@ from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
 from ustack.tcp.handshake import timestamp
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
-from ustack.tcp.tcb import CLOSED_EVENT, Endpoint, Tcb
+from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR, Endpoint, Tcb
 from ustack.tcp.user_calls import TcpInfo, urgent_pending
 from ustack.wire import Buffer
 
@@ -76,6 +76,7 @@ class Socket:
         self._connecting = False  # connect() has begun and has not reported its end
         self._shut_read = self._shut_write = False
         self._corked = bytearray()  # less than a segment, held back by TCP_CORK or MSG_MORE
+        self._corked_more = False  # MSG_MORE held it back
         self._uncork_at: int | None = None
         self._deferred: list[tuple[Tcb, int]] = []  # TCP_DEFER_ACCEPT: (connection, until)
         self._acceptable: deque[Tcb] = deque()
@@ -88,6 +89,24 @@ class Socket:
         if self.bound is not None or self.tcb is not None:
             raise os_error(errno.EINVAL)
         self.bound = Endpoint(_unmapped(address), port)
+        if port and any(self._excludes(other) for other in self._layer.sockets):
+            self.bound = None
+            raise os_error(errno.EADDRINUSE)
+
+    def _excludes(self, other: "Socket") -> bool:
+        """Both cannot be bound to this address (socket(7) SO_REUSEADDR, SO_REUSEPORT)."""
+        mine, theirs = self.bound, other.bound
+        if other is self or mine is None or theirs is None or other.tcb is not None:
+            return False
+        unspecified = ("", "0.0.0.0", "::")
+        apart = mine.address != theirs.address and not (
+            mine.address in unspecified or theirs.address in unspecified
+        )
+        reused = self.options.reuse_address and other.options.reuse_address
+        shared = self.options.reuse_port and other.options.reuse_port
+        return mine.port == theirs.port and not (
+            apart or shared or (reused and other.listener is None)
+        )
 
     def listen(self, backlog: int, now: int) -> None:
         """Connections to the bound address are taken. Calling it again changes nothing."""
@@ -144,7 +163,9 @@ class Socket:
                 raise os_error(errno.EINPROGRESS)
             now = yield deadline
         self._connecting = False
-        if self.tcb is not None and self.tcb.closed:
+        if self.tcb is None:  # shutdown() gave it up meanwhile
+            raise os_error(self._take_error() or errno.ECONNABORTED)
+        if self.tcb.closed:
             self.tcb = None  # a failed socket may be connected again
             raise os_error(self._take_error() or errno.ECONNABORTED)
 
@@ -248,13 +269,15 @@ class Socket:
                 self._corked += joined[sent:held]
                 return max(0, sent - held)
         self._corked[:] = joined[whole:]
+        self._corked_more = bool(flags & c.MSG_MORE)
         self._uncork_at = now + CORK_US if self._corked else None
         return len(data)
 
     def _uncork(self, now: int) -> None:
         """What was held back is the stack's now, as far as it has room."""
         if self._corked and self.tcb is not None and not self.tcb.closed:
-            del self._corked[: self._stack.send(self.tcb, bytes(self._corked), now)]
+            held, more = bytes(self._corked), self._corked_more  # MSG_MORE: no end of a message
+            del self._corked[: self._stack.send(self.tcb, held, now, more=more)]
         self._uncork_at = None
 
     def _sending(self) -> Tcb:
@@ -302,10 +325,10 @@ class Socket:
         return Received(bytes(got), len(got) + dropped, 0, self._queue_hint())
 
     def _queue_hint(self) -> tuple[ControlMessage, ...]:
-        """TCP_INQ: how much is left to be read; an end of the stream counts as one byte."""
+        """TCP_INQ: how much is left to be read; the end of the stream counts as one byte."""
         if not self.options.tells_queue:
             return ()
-        left = self.input_queue() or int(self.tcb is not None and _fin_received(self.tcb))
+        left = self.input_queue() + (self.tcb is not None and _fin_received(self.tcb))
         return (ControlMessage(c.IPPROTO_TCP, c.TCP_INQ, left),)
 
     def _receive_error(self, size: int) -> Received:
@@ -356,8 +379,9 @@ class Socket:
             return
         if self.tcb is None or self.tcb.closed:
             raise os_error(errno.ENOTCONN)
-        if self.tcb.state is SYN_SENT:
-            self._stack.abort(self.tcb, now)
+        if self.tcb.state is SYN_SENT:  # Linux: as connect() to AF_UNSPEC, with an error
+            self.disconnect(now)
+            self.error = errno.ECONNRESET
             return
         if how != c.SHUT_WR:
             self._shut_read = True
@@ -540,6 +564,9 @@ class Socket:
     def notify(self, flags: int) -> None:
         """Events of the stack for this socket (`ustack.tcp.tcb`)."""
         self.news += 1
+        if flags & SOFT_ERROR and self.options.receives_errors and self.tcb is not None:
+            if isinstance(self.tcb.soft_error, OSError):  # ip(7) IP_RECVERR
+                self.error = self.tcb.soft_error.errno or 0
         if flags & CLOSED_EVENT:
             self._ended()
 

@@ -461,6 +461,9 @@ def _send_window_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
     start = snd.una
     if snd.wnd:
         return True  # the window has opened meanwhile
+    if not tcb.config.probe_with_text:
+        seq = snd.una - 1
+        return emit(tcb, seq, ACK, _window(tcb), _options(tcb, now), (), 0, 0, tcb.probe_due)
     if start < buffer.end:
         end, flags = start + 1, ACK
         if end == buffer.end:
