@@ -23,10 +23,10 @@ def check_connection(tcb: Tcb) -> None:
         raise BrokenRule(f"{who}: RCV.NXT {rcv.nxt} beyond the window's edge {rcv.adv}")
     check_sending(tcb, who)
     buffer = tcb.receive_buffer
-    most = buffer.limit + (1 << rcv.wscale)
-    if buffer.readable > max(most, 0):
-        raise BrokenRule(f"{who}: {buffer.readable} bytes wait in a buffer of {buffer.limit}")
-    if buffer.held > 2 * buffer.limit:
+    size = max(buffer.limit, buffer.ceiling)  # the limit is the window: with autotuning, it is less
+    if buffer.readable > size + (1 << rcv.wscale):
+        raise BrokenRule(f"{who}: {buffer.readable} bytes wait in a buffer of {size}")
+    if buffer.held > 2 * size:
         raise BrokenRule(f"{who}: {buffer.held} bytes are held for reassembly")
     if tcb.ack_owed and timers.delayed_ack == NEVER and not tcb.ack_now and not tcb.dirty:
         raise BrokenRule(f"{who}: an ACK is owed and no timer runs for it")
