@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from random import Random
 
-from tools.fuzzing.packets import icmp_frame, ip_fragment, ip_frame, tcp_segment
+from tools.fuzzing.packets import icmp_frame, ip_fragment, ip_frame, marked, tcp_segment
 from tools.fuzzing.subject import PORT, Subject, addresses, pattern
 from tools.fuzzing.trace import Step
 from ustack.stack.flows import split_key
@@ -27,7 +27,8 @@ from ustack.tcp.state import (
 )
 from ustack.tcp.tcb import Tcb
 from ustack.wire import icmp, ipv4, ipv6, virtio
-from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
+from ustack.wire.ecn import CE, ECT0, ECT1
+from ustack.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG
 from ustack.wire.tcp_options import encode_options
 
 MS = 1_000  # µs
@@ -40,6 +41,8 @@ TARGETS = (
     CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT,
 )  # fmt: skip
 MASK32 = 0xFFFF_FFFF
+ECT_SHARE = 0.2  # of the segments say ECT or CE, agreed or not
+ECE_SHARE = 0.1  # ... ECE, CWR or AE
 
 
 class Generator:
@@ -493,6 +496,7 @@ class Generator:
     ) -> bytes:
         """The frame of one segment."""
         _, _, peer_port, port = split_key(flow)
+        flags |= self.ecn_flags(flags)
         segment = tcp_segment(
             self.theirs,
             self.ours,
@@ -505,7 +509,17 @@ class Generator:
             options=options,
             urgent=urgent,
         )
-        return ip_frame(self.theirs, self.ours, ipv4.TCP, segment)
+        frame = ip_frame(self.theirs, self.ours, ipv4.TCP, segment)
+        if self.random.random() < ECT_SHARE:
+            return marked(frame, self.random.choice((ECT1, ECT0, CE, CE)))
+        return frame
+
+    def ecn_flags(self, flags: int) -> int:
+        """What the segment says about congestion: most often nothing, unless it is a SYN."""
+        random = self.random
+        if flags & SYN:
+            return random.choice((0, 0, ECE, ECE | CWR, ECE | CWR, ECE | CWR | AE))
+        return random.choice((ECE, CWR, ECE | CWR, AE)) if random.random() < ECE_SHARE else 0
 
     def packet(self, frame: bytes) -> None:
         """One frame and the stack's turn."""

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from ustack.wire import Buffer, gso, icmp, ipv4, ipv6, tcp, virtio
 from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
+from ustack.wire.ecn import set_ecn_bits
 from ustack.wire.tcp_options import Options, decode_options
 
 OURS = {4: "10.0.0.1", 6: "fd00::1"}
@@ -49,6 +50,13 @@ def ip_frame(src: bytes, dst: bytes, protocol: int, payload: bytes) -> bytes:
     else:
         head = ipv6.encode(src, dst, protocol, len(payload))
     return virtio.PLAIN + head + payload
+
+
+def marked(frame: bytes, codepoint: int) -> bytes:
+    """`frame` with the bits of `codepoint` set in its ECN field."""
+    changed = bytearray(frame)
+    set_ecn_bits(changed, virtio.HEADER_LEN, codepoint)
+    return bytes(changed)
 
 
 def ip_fragment(

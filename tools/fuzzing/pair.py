@@ -7,6 +7,7 @@ must come to rest: no storm of ACKs, no timer that fires for ever.
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from tools.fuzzing.packets import (
@@ -14,6 +15,7 @@ from tools.fuzzing.packets import (
     THEIRS,
     icmp_frame,
     ip_frame,
+    marked,
     packed,
     tcp_segment,
     wire_packets,
@@ -35,6 +37,7 @@ from ustack.stack.stack import Stack
 from ustack.tcp.state import SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import Tcb
 from ustack.wire import Buffer, ipv4, virtio
+from ustack.wire.ecn import CE, ecn_field
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 from ustack.wire.tcp_options import encode_options
 
@@ -108,14 +111,13 @@ class Pair:
         self.version = random.choice((4, 6))
         self.now = random.randrange(1 << 40)
         self.delay_us = random.choice((0, 0, 100, 5 * MS))
+        self.marks = random.choice((0.0, 0.0, 0.02, 0.5))  # of the frames that say ECT get CE
         self.packets = 0
         self.hosts = []
         for index, own in enumerate((THEIRS, OURS)):
             config = VARIANTS[random.choice(VARIANT_NAMES)]
             prefixes = (f"{own[4]}/24", f"{own[6]}/64")
-            config = StackConfig(
-                prefixes, config.mtu, config.gso_max, config.checksum_offload, config.tcp
-            )
+            config = replace(config, addresses=prefixes)
             self.hosts.append(Host(index, config, random.choice((0, 1, 3000, 100_000))))
         self.wire: deque[tuple[int, int, bytes]] = deque()  # due, to whom, frame
         self._instant = (0, 0, 0)  # when, frames without text, frames with text
@@ -182,6 +184,8 @@ class Pair:
         while self.wire and self.wire[0][0] <= self.now:
             _, index, frame = self.wire.popleft()
             self.count(frame)
+            if self.random.random() < self.marks and ecn_field(frame, virtio.HEADER_LEN):
+                frame = marked(frame, CE)
             self.hosts[index].stack.input(frame, self.now)
         for host in self.hosts:
             at = host.stack.next_deadline()
