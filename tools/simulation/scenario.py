@@ -68,6 +68,7 @@ class Scenario:
     client: TcpConfig = field(default_factory=TcpConfig)
     server: TcpConfig = field(default_factory=TcpConfig)
     backlog: int = 128
+    syn_cookies: int = 1  # of StackConfig
     incidents: tuple[Incident, ...] = ()
     limit_us: int = 24 * 60 * MINUTE  # of virtual time
 
@@ -81,6 +82,19 @@ class Scenario:
             and not kinds & {Kind.RESTART_CLIENT, Kind.RESTART_SERVER}
             and all(self._carries_whole_packets(link) for link in (self.there, self.back))
             and self.longest_cut() <= SHORT_CUT_US
+            and not (self.may_send_cookies() and not self.is_smooth())
+        )
+
+    def may_send_cookies(self) -> bool:
+        """Handshakes may be stateless: text that overtakes their last ACK is answered with RST."""
+        crowded = len(self.dialogues) > self.backlog + 1
+        return self.syn_cookies == 2 or (self.syn_cookies == 1 and crowded)
+
+    def is_smooth(self) -> bool:
+        """Every packet arrives, and in order."""
+        return not self.incidents and all(
+            not (unreliability(link) or link.reorder or link.rate_bps)
+            for link in (self.there, self.back)
         )
 
     def _carries_whole_packets(self, link: LinkConfig) -> bool:
@@ -115,10 +129,7 @@ class Scenario:
         """Every packet arrives, in order and soon: there is nothing to recover from."""
         if self.backlog < len(self.dialogues):
             return False  # the listener drops what it has no room for
-        return not self.incidents and all(
-            not (unreliability(link) or link.reorder or link.rate_bps or link.ecn)
-            for link in (self.there, self.back)
-        )
+        return self.is_smooth() and not self.there.ecn and not self.back.ecn
 
 
 def with_keep_alive(config: TcpConfig) -> TcpConfig:
@@ -158,30 +169,29 @@ def random_scenario(seed: int) -> Scenario:
             dialogues[0], start_us=at + rng.choice((0, 1000, SECOND)), simultaneous=False, port=0
         )
         dialogues += (again,)
+    features = random.Random(f"features {seed}")
     scenario = Scenario(
         seed=seed,
         dialogues=dialogues,
         family=family,
         mtu=mtu,
         gso=rng.random() < 0.5,
-        there=there,
-        back=back,
-        client=client,
-        server=server,
-        backlog=rng.choice((0, 1, 128)),
-        incidents=incidents,
-    )
-    risky = bad or restarts or not scenario.must_succeed()
-    if risky and rng.random() < MOSTLY:
-        client, server = with_keep_alive(client), with_keep_alive(server)
-    features = random.Random(f"features {seed}")
-    return replace(
-        scenario,
         there=marked(features, there),
         back=marked(features, back),
         client=random_features(features, client),
         server=random_features(features, server),
+        backlog=rng.choice((0, 1, 128)),
+        syn_cookies=features.choice((0, 1, 1, 2)),
+        incidents=incidents,
     )
+    risky = bad or restarts or not scenario.must_succeed()
+    if risky and rng.random() < MOSTLY:
+        scenario = replace(
+            scenario,
+            client=with_keep_alive(scenario.client),
+            server=with_keep_alive(scenario.server),
+        )
+    return scenario
 
 
 def random_link(rng: random.Random) -> LinkConfig:

@@ -122,6 +122,7 @@ class World:
                 checksum_offload=scenario.gso,
                 tcp=config,
                 max_connections=MAX_CONNECTIONS,
+                syn_cookies=scenario.syn_cookies,
             ),
             port,
             secret=wrap.secret,
@@ -273,6 +274,11 @@ class World:
 
     def _accepted(self, tcb: Tcb) -> None:
         ends = self._waiting.get((tcb.remote.port, tcb.rcv.irs & 0xFFFF_FFFF))
+        if ends is not None and ends.accepted and self.scenario.may_send_cookies():
+            # A copy of an ACK that once answered a SYN cookie, and the first connection is gone.
+            self.counters["ghosts"] += 1
+            self.server.stack.abort(tcb, self.server.time(self.now))
+            return
         if ends is None or ends.accepted:
             raise BrokenRule(f"accepted a connection that nobody opened, from {tcb.remote}")
         ends.accepted = True
