@@ -26,6 +26,9 @@ def random_features(rng: random.Random, config: TcpConfig) -> TcpConfig:
         moderate_receive_buffer=rng.random() < 0.8,
         send_buffer_initial=rng.choice((1000, 16_384)),
         send_buffer_max=rng.choice((20_000, 4 << 20)),
+        frto=rng.random() < 0.7,
+        rack=rng.random() < 0.8,
+        tail_loss_probe=rng.random() < 0.8,
     )
 
 

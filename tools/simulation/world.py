@@ -274,12 +274,14 @@ class World:
 
     def _accepted(self, tcb: Tcb) -> None:
         ends = self._waiting.get((tcb.remote.port, tcb.rcv.irs & 0xFFFF_FFFF))
-        if ends is not None and ends.accepted and self.scenario.may_send_cookies():
-            # A copy of an ACK that once answered a SYN cookie, and the first connection is gone.
+        known = ends is not None and not ends.accepted
+        if not known and self.scenario.may_send_cookies():
+            # A late ACK of a connection that is gone. A cookie is good for two minutes, and for all
+            # segments whose SEQ and ACK are equally far from the SYN's.
             self.counters["ghosts"] += 1
             self.server.stack.abort(tcb, self.server.time(self.now))
             return
-        if ends is None or ends.accepted:
+        if ends is None or not known:
             raise BrokenRule(f"accepted a connection that nobody opened, from {tcb.remote}")
         ends.accepted = True
         self._attach(self.server, tcb, ends.server)
