@@ -129,3 +129,17 @@ def test_a_fixed_send_buffer_stays() -> None:
         host.advance(50 * MS)
         peer.send(".", 1, tcb.snd.nxt - tcb.snd.iss, win=65535)
     assert tcb.send_buffer.limit == 30_000
+
+
+def test_a_larger_segment_takes_nothing_from_a_buffer_that_has_grown() -> None:
+    """Else the window that was promised before, once filled, would be more than the buffer."""
+    host, peer, tcb = receiving(receive_buffer_initial=1000)
+    for trip in range(2):  # the reader keeps pace
+        host.advance(50 * MS)
+        peer.send(".", 1 + 1000 * trip, 1, bytes(1000))
+        host.advance(50 * MS)
+        host.read(tcb)
+    grown = tcb.receive_buffer.ceiling
+    assert grown > 4 * 1000
+    peer.send(".", 2001, 1, bytes(1024))
+    assert tcb.receive_buffer.ceiling == grown

@@ -75,7 +75,7 @@ def segment_size_known(tcb: Tcb, size: int) -> None:
     if config.receive_buffer is None:
         memory = 2 * config.receive_buffer_initial
         ceiling = memory * size // memory_of(size + OVERHEAD_RECEIVED)
-        buffer.ceiling = max(buffer.limit, ceiling)
+        buffer.ceiling = max(buffer.limit, buffer.ceiling, ceiling)  # it may have grown
 
 
 def widen_window(tcb: Tcb, arrived: int) -> None:
