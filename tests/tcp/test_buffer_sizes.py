@@ -143,3 +143,19 @@ def test_a_larger_segment_takes_nothing_from_a_buffer_that_has_grown() -> None:
     assert grown > 4 * 1000
     peer.send(".", 2001, 1, bytes(1024))
     assert tcb.receive_buffer.ceiling == grown
+
+
+def test_a_window_that_was_full_before_the_first_read_is_no_round_trip_sample() -> None:
+    """Its clock begins with the first read: else the trip would be 1 µs, the buffer the largest."""
+    host, peer, tcb = receiving(receive_buffer_initial=1000)
+    peer.send(".", 1, 1, bytes(1000))
+    host.advance(50 * MS)
+    host.read(tcb)
+    assert tcb.tuner is not None
+    assert tcb.tuner.rtt == 0
+    for start in (1001, 2001):
+        host.advance(50 * MS)
+        peer.send(".", start, 1, bytes(1000))
+        host.read(tcb)
+    assert tcb.tuner.rtt >= 50 * MS
+    assert tcb.receive_buffer.ceiling < 100_000

@@ -91,9 +91,10 @@ def tuner_of(tcb: Tcb, now: int) -> ReceiveTuner:
     tuner = tcb.tuner
     if tuner is None:
         rcv = tcb.rcv
-        position = rcv.nxt - tcb.receive_buffer.readable
-        window = rcv.adv - rcv.nxt
-        tuner = tcb.tuner = ReceiveTuner(min(position, rcv.irs + 1), window, rcv.mss, now)
+        window = tcb.receive_buffer.limit
+        position = min(rcv.nxt - tcb.receive_buffer.readable, rcv.irs + 1)
+        tuner = tcb.tuner = ReceiveTuner(position, window, rcv.mss, now)
+        tuner.mark = rcv.nxt + window  # what was used up before says nothing of the round trip
     return tuner
 
 
