@@ -112,3 +112,15 @@ def test_the_two_syns_of_a_simultaneous_open_are_no_round_trip_sample() -> None:
     assert peer.heard() == []
     host.advance(200_000)
     assert len(peer.heard()) == 1
+
+
+def test_the_accurate_ecn_option_is_left_out_of_a_syn_ack_that_has_no_room_for_it() -> None:
+    """Beside all the others, at the smallest MTU (RFC 791 §3.2)."""
+    for mtu, expected in ((68, 60), (72, 72)):
+        host = Host(tcp=TcpConfig(ecn=3), mtu=mtu)
+        host.listen()
+        peer = Peer(host)
+        options = encode_options(mss=MSS, wscale=7, sack_permitted=True, tsval=1)
+        peer.put("S", 0, ace=7, options=options)
+        host.turn()
+        assert host.frames[-1].ip_length == expected

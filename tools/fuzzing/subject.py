@@ -75,6 +75,7 @@ VARIANTS = {
         _ADDRESSES, mtu=1280, tcp=TcpConfig(receive_buffer=100_000, timestamps=False)
     ),
     "ecn": StackConfig(_ADDRESSES, tcp=TcpConfig(ecn=1)),
+    "accurate-ecn": StackConfig(_ADDRESSES, tcp=TcpConfig(ecn=3)),
     "cookies": StackConfig(_ADDRESSES, syn_cookies=2),
     "growing": StackConfig(_ADDRESSES, tcp=_GROWING),
     "crowded": StackConfig(

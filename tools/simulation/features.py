@@ -10,7 +10,7 @@ from ustack.config import TcpConfig
 from ustack.device.link import LinkConfig
 from ustack.tcp.congestion import REGISTRY
 
-ECN = (0, 1, 1, 2, 2)  # TcpConfig.ecn; 1 asks for it
+ECN = (0, 1, 1, 2, 3, 3, 4, 5)  # TcpConfig.ecn; 1 and 4 ask for RFC 3168, 3 for RFC 9768
 MARKS = (0.0, 0.0, 0.01, 0.1, 1.0)  # of the packets that say ECT
 
 
@@ -21,6 +21,7 @@ def random_features(rng: random.Random, config: TcpConfig) -> TcpConfig:
         congestion=rng.choice(sorted(REGISTRY)),
         ecn=rng.choice(ECN),
         ecn_fallback=rng.random() < 0.7,
+        accecn_option=rng.choice((0, 1, 2)),
         receive_buffer_initial=rng.choice((1000, 16_384, 65_536)),
         receive_buffer_max=rng.choice((70_000, 1 << 20, 6 << 20)),
         moderate_receive_buffer=rng.random() < 0.8,

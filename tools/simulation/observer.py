@@ -82,6 +82,7 @@ class Observer:
         if flags & RST:
             if mine is not None:
                 mine.resets += 1
+                mine.ack = None  # over; a late ACK for a SYN cookie may begin it once more
             return
         if flags & SYN:
             mine = self._syn(packet, mine)

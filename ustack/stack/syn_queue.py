@@ -291,7 +291,7 @@ class SynQueue:
         timestamps = said.flags & TIMESTAMPS and config.timestamps
         wscale = said.wscale != NO_WSCALE and config.window_scaling
         headers = fixed_headers(split_key(request.flow)[0])
-        return encode_options(
+        options = encode_options(
             mss=clamp_receive_mss(config, self._config.mtu, headers),
             wscale=wanted_wscale(config) if wscale else None,
             sack_permitted=bool(said.flags & SACK) and config.sack,
@@ -299,6 +299,9 @@ class SynQueue:
             tsecr=said.tsval,
             acc_ecn=acc_ecn,
         )
+        if acc_ecn and headers + len(options) > self._config.mtu:  # it may be near 68 bytes
+            return self._options(said, request, tsval)
+        return options
 
     def _acknowledge(self, request: SynRequest, said: Numbers, now: int) -> None:
         """Answer what is not acceptable; the right edge stays where the SYN,ACK has put it."""
