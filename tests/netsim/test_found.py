@@ -3,6 +3,9 @@
 import pytest
 
 from tests.stack.host import MSS, OURS, THEIRS, Host, Peer, both_versions, ip_frame
+from tools.simulation.application import Plan
+from tools.simulation.scenario import Dialogue, Scenario
+from tools.simulation.world import World
 from ustack.config import TcpConfig
 from ustack.wire import icmp, ipv6
 from ustack.wire.tcp_options import encode_options
@@ -124,3 +127,13 @@ def test_the_accurate_ecn_option_is_left_out_of_a_syn_ack_that_has_no_room_for_i
         peer.put("S", 0, ace=7, options=options)
         host.turn()
         assert host.frames[-1].ip_length == expected
+
+
+def test_accurate_ecn_keeps_to_the_smallest_mtu() -> None:
+    """Timestamps, an AccECN option and the least text would be 72 bytes (RFC 791 §3.2: 68)."""
+    config = TcpConfig(ecn=3, sack=False, window_scaling=False)  # the SYN,ACK has room for it
+    plan = Plan(200, writes=(200, 200))
+    scenario = Scenario(
+        seed=1, dialogues=(Dialogue(plan, plan),), mtu=68, client=config, server=config
+    )
+    assert World(scenario).run().outcomes == [(None, None)]  # the onlooker measures each packet

@@ -82,13 +82,17 @@ class Scenario:
             and not kinds & {Kind.RESTART_CLIENT, Kind.RESTART_SERVER}
             and all(self._carries_whole_packets(link) for link in (self.there, self.back))
             and self.longest_cut() <= SHORT_CUT_US
-            and not (self.may_send_cookies() and not self.is_smooth())
+            and (not self.may_send_cookies() or (self.is_smooth() and not self.is_crowded()))
         )
 
     def may_send_cookies(self) -> bool:
-        """Handshakes may be stateless: text that overtakes their last ACK is answered with RST."""
-        crowded = len(self.dialogues) > self.backlog + 1
-        return self.syn_cookies == 2 or (self.syn_cookies == 1 and crowded)
+        """Handshakes may be stateless: text, or a FIN, that comes before their last ACK, or in its
+        place since the accept queue was full, is answered with RST."""
+        return self.syn_cookies == 2 or (self.syn_cookies == 1 and self.is_crowded())
+
+    def is_crowded(self) -> bool:
+        """The listener may have no room."""
+        return len(self.dialogues) > self.backlog + 1
 
     def is_smooth(self) -> bool:
         """Every packet arrives, and in order."""

@@ -316,6 +316,8 @@ class AccurateEcn(Ecn):
             room = min(MAX_OPTIONS_LEN, tcb.path_mtu_payload)
         elif self.option_room or size + OPTION_SIZE <= tcb.snd.mss:
             room = len(options) + OPTION_SIZE
+            if min(size, tcb.snd.mss) + room > tcb.path_mtu_payload:  # an MTU near 68 bytes
+                return -1, options
         else:
             return -1, options  # a segment that is full without it: another will have it
         counters = tuple(
