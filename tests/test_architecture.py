@@ -34,8 +34,8 @@ TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
     | {"chronograph", "send_buffer", "send_marks", "receive_buffer", "receive_tuning"},
-    {"scoreboard", "syn_cookies", "prr", "undo"},
-    {"recovery"},
+    {"scoreboard", "syn_cookies", "siphash", "prr", "undo"},
+    {"recovery", "fast_open"},
     {"tcb"},
     {"ecn", "tail_loss", "buffer_sizes"},
     {"accurate_ecn"},

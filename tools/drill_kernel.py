@@ -206,6 +206,7 @@ def _tcp_info(sock: socket.socket) -> dict[str, int]:
     raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 512)
     values = dict(zip(_TCP_INFO_BYTES, raw, strict=False))
     values["snd_wscale"], values["rcv_wscale"] = raw[6] & 0xF, raw[6] >> 4
+    values["fastopen_client_fail"] = raw[7] >> 1 & 3
     words = struct.unpack_from(f"={len(_TCP_INFO_WORDS)}I", raw, 8)
     values |= zip(_TCP_INFO_WORDS, words, strict=True)
     at = 8 + 4 * len(_TCP_INFO_WORDS)
@@ -288,6 +289,21 @@ class KernelApi:
             # The player gets EPIPE, not a signal.
             quiet = flags | CONSTANTS["MSG_NOSIGNAL"]
             return self.socket_of(fd).sendmsg([bytes(size) for size in sizes], [], quiet)
+
+        return _now(act)
+
+    def send_to(
+        self, fd: int, address: str, port: int, sizes: Sequence[int], flags: int
+    ) -> Call[int]:
+        def act() -> int:
+            buffers = [bytes(size) for size in sizes]
+            quiet = flags | CONSTANTS["MSG_NOSIGNAL"]
+            if address:
+                return self.socket_of(fd).sendmsg(buffers, [], quiet, (address, port))
+            unspecified, joined = struct.pack("=H14x", CONSTANTS["AF_UNSPEC"]), b"".join(buffers)
+            size = len(unspecified)
+            result = int(_libc.sendto(fd, joined, len(joined), quiet, unspecified, size))
+            return result if result >= 0 else _raise_errno()
 
         return _now(act)
 

@@ -18,6 +18,7 @@ class TcpConfig:
     r2_retransmissions: int = 15  # RFC 9293 §3.8.3; Linux tcp_retries2 (some 15 minutes)
     r2_timeout_us: int | None = None  # overrides r2_retransmissions; R2 as a time (MUST-21)
     syn_retransmissions: int = 7  # RFC 9293 §3.8.3: 3 minutes or more (1+2+4+...+64+120 s)
+    syn_linear_timeouts: int = 0  # Linux 4: so many SYNs more before the interval doubles
     syn_ack_retransmissions: int = 5  # Linux tcp_synack_retries
     orphan_retransmissions: int = 8  # Linux tcp_orphan_retries: after close(), nobody waits
     soft_errors_end_opening: bool = False  # True: as Linux; MUST-56 says that they do not
@@ -81,6 +82,11 @@ class TcpConfig:
     keep_alive_interval_us: int = 75 * SECOND
     keep_alive_probes: int = 9  # MUST-29: one lost probe is no proof
 
+    # Fast Open (RFC 7413), of a listener
+    fast_open_queue: int = 0  # connections that may be open before the ACK; 0: off
+    fast_open_key: bytes = b""  # instead of the stack's
+    fast_open_no_cookie: bool = False  # text on a SYN is taken, or sent, without a cookie
+
     # Security
     rfc1337: bool = False  # True: RST is ignored in TIME-WAIT
     challenge_ack_interval_us: int = 500_000  # RFC 5961 §7 per connection; Linux invalid_ratelimit
@@ -128,7 +134,9 @@ class StackConfig:
     max_half_open: int = 4096  # SYN-RECEIVED over all listeners
     syn_cookies: int = 1  # Linux tcp_syncookies: 0 never, 1 when the SYN queue is full, 2 always
     abort_on_overflow: bool = False  # True: RST, not silence, while the accept queue is full
-    max_syn_text: int = 1 << 18  # bytes that came on SYNs and wait for the handshakes' end
+    fast_open: int = 3  # RFC 7413; bits of Linux tcp_fastopen: see ustack/tcp/fast_open.py
+    fast_open_key: bytes = b""  # 16 bytes, then maybe those of the key before; b"": from the secret
+    fast_open_blackhole_us: int = 0  # Linux tcp_fastopen_blackhole_timeout_sec; 0: never pause
     challenge_acks_per_second: int = 1000  # RFC 5961 §7 over the whole stack
     resets_per_second: int = 1000  # RSTs to segments without a connection
     icmp_per_second: int = 1000  # echo replies and errors that we originate

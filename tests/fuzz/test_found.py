@@ -23,20 +23,6 @@ def test_a_fin_in_front_of_text_that_has_arrived_behind_a_gap_is_none(version: i
 
 
 @both_versions
-def test_a_fin_in_front_of_text_that_came_with_the_syn_is_none(version: int) -> None:
-    host = Host(version)
-    listener = host.listen()
-    peer = Peer(host)
-    peer.put("S", 0, 0, b"x" * 100)
-    host.turn()
-    peer.heard()
-    peer.send("F.", 1, 1)
-    tcb = host.stack.accept(listener)
-    assert tcb is not None and tcb.state is ESTABLISHED
-    assert host.read(tcb) == b"x" * 100 and not tcb.eof
-
-
-@both_versions
 def test_a_reset_with_syn_is_not_answered_in_syn_received(version: int) -> None:
     host = Host(version)
     host.listen()
@@ -44,17 +30,6 @@ def test_a_reset_with_syn_is_not_answered_in_syn_received(version: int) -> None:
     peer.send("S", 0)
     assert peer.send("SR", 0) == []
     assert len(host.stack.half_open()) == 1
-
-
-@both_versions
-def test_text_on_a_syn_is_kept_only_as_far_as_the_window_goes(version: int) -> None:
-    host = Host(version, TcpConfig(receive_buffer=3000))
-    listener = host.listen()
-    peer = Peer(host)
-    peer.send("S", 0, 0, b"x" * 5000)
-    peer.send(".", 1, 1)
-    tcb = host.stack.accept(listener)
-    assert tcb is not None and host.read(tcb) == b"x" * 3000
 
 
 @both_versions

@@ -26,9 +26,9 @@ REQUESTS = 2000
 OPTIONS = encode_options(mss=1460, wscale=7, sack_permitted=True, tsval=1 << 31)
 
 
-def syn(host: Host, port: int, payload: bytes = b"") -> None:
+def syn(host: Host, port: int) -> None:
     theirs, ours = THEIRS[host.version], OURS[host.version]
-    segment = tcp_segment(theirs, ours, port, 80, 1 << 31, 0, tcp.SYN, payload, options=OPTIONS)
+    segment = tcp_segment(theirs, ours, port, 80, 1 << 31, 0, tcp.SYN, options=OPTIONS)
     host.stack.input(ip_frame(theirs, ours, ipv4.TCP, segment), host.now)
 
 
@@ -171,18 +171,6 @@ def test_a_syn_queue_that_is_full_takes_no_more() -> None:
     assert answered == [True] * 4 + [False] * 2
     assert listener.half_open == 4
     assert host.drops()["syn-queue-full"] == 2
-
-
-def test_text_on_syns_is_bounded() -> None:
-    host = Host(max_syn_text=2500)
-    host.listen()
-    for port in range(40000, 40004):
-        syn(host, port, b"x" * 1000)
-    assert sorted(len(request.text) for request in host.stack.half_open()) == [0, 0, 1000, 1000]
-    assert host.drops()["syn-text-dropped"] == 2
-    host.advance(100 * SECOND)
-    syn(host, 40009, b"x" * 1000)  # room again
-    assert [len(request.text) for request in host.stack.half_open()] == [1000]
 
 
 def test_a_handshake_that_cannot_become_a_connection_waits() -> None:

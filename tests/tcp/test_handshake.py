@@ -265,14 +265,17 @@ def test_a_syn_with_nothing_but_timestamps_agrees_to_them() -> None:
 
 
 @both_versions
-def test_text_on_a_syn_is_delivered_only_after_the_handshake(version: int) -> None:
+def test_text_on_a_syn_is_the_peers_to_send_again(version: int) -> None:
     host = Host(version)
     peer = Peer(host)
     host.listen()
     assert peer.send("S", 0, 0, b"0123456789") == ["S. 0:1(0) ack 1"]
     assert host.stack.connections() == []
-    assert peer.send(".", 11, 1) == [". 1:1(0) ack 11"]
-    assert host.read(host.accept()) == b"0123456789"
+    assert peer.send(".", 1, 1) == []
+    tcb = host.accept()
+    assert host.read(tcb) == b""
+    assert peer.send("P.", 1, 1, b"0123456789") == [". 1:1(0) ack 11"]
+    assert host.read(tcb) == b"0123456789"
 
 
 @both_versions

@@ -195,6 +195,15 @@ def test_an_orphan_is_given_up_earlier() -> None:
 # SYN
 
 
+def test_the_first_syns_may_be_resent_at_one_interval() -> None:
+    # Linux tcp_syn_linear_timeouts: four more of them, each after one second
+    host = Host()
+    peer = Peer(host)
+    tcb = peer.connect(config=TcpConfig(syn_linear_timeouts=4, syn_retransmissions=3))
+    assert times(host, peer, 60 * SECOND) == pytest.approx([0, 1, 2, 3, 4, 5, 7, 11], abs=0.01)
+    assert isinstance(tcb.error, ConnectionTimedOut)
+
+
 @both_versions
 def test_a_syn_is_resent_for_at_least_three_minutes(version: int) -> None:
     # MUST-23 of RFC 9293 §3.8.3

@@ -237,7 +237,10 @@ def test_a_window_scale_above_14_counts_as_14(shift: int, expected: int) -> None
 def test_fast_open_is_understood_under_both_kinds() -> None:
     cookie = bytes(range(8))
     assert decode(b"\x22\x0a" + cookie) == {"fast_open": cookie}
-    assert decode(b"\xfe\x0c\xf9\x89" + cookie) == {"fast_open": cookie}
+    assert decode(b"\xfe\x0c\xf9\x89" + cookie) == {
+        "fast_open": cookie,
+        "experimental_fast_open": True,
+    }
     assert decode_options(b"\x22\x02", 0, 2).fast_open == b""
     assert decode_options(b"\xfe\x04\xf9\x89", 0, 4).fast_open == b""
 

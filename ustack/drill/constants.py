@@ -74,7 +74,11 @@ def _table(text: str) -> Mapping[str, int]:
 CONSTANTS = _table(_TEXT)
 ERRNO: Mapping[str, int] = MappingProxyType(
     {name: number for number, name in _errno.errorcode.items()}
-    | {"EWOULDBLOCK": _errno.EAGAIN, "ENOTSUP": _errno.EOPNOTSUPP}
+    | {
+        "EWOULDBLOCK": _errno.EAGAIN,
+        "ENOTSUP": _errno.EOPNOTSUPP,
+        "EOPNOTSUPP": _errno.EOPNOTSUPP,
+    }
 )
 
 

@@ -86,7 +86,9 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         | (2 if info.sack else 0)
         | (4 if info.snd_wscale or info.rcv_wscale else 0)
         | (8 if info.ecn else 0)
-        | (16 if info.ecn_seen else 0),
+        | (16 if info.ecn_seen else 0)
+        | (32 if info.syn_data else 0),
+        "tcpi_fastopen_client_fail": info.fastopen_client_fail,
         "tcpi_snd_wscale": info.snd_wscale,
         "tcpi_rcv_wscale": info.rcv_wscale,
         "tcpi_rto": info.rto,

@@ -17,6 +17,7 @@ from ustack.drill.messages import check_control
 from ustack.drill.script import (
     Anything,
     Array,
+    Expression,
     Integer,
     Name,
     Settings,
@@ -160,12 +161,25 @@ class Syscalls:
         flags = arguments.number(event, event.arguments[3])
         size = arguments.number(event, event.arguments[2])
         if flags & CONSTANTS["MSG_FASTOPEN"]:
-            self._sockets.connecting(self._script_fd(event, 0))
+            return (yield from self._send_fast(event, [size], flags, event.arguments[4]))
         return (
             yield from self._api.send(
                 self._fd(event, 0), [size], flags, arguments.is_null(event, 1)
             )
         )
+
+    def _send_fast(
+        self, event: SyscallEvent, sizes: list[int], flags: int, to: Expression | None
+    ) -> Call[int]:
+        """MSG_FASTOPEN: the call connects, too."""
+        remote = self._for_family(self._settings.remote_address)
+        if to is not None and not isinstance(to, Anything | Struct):
+            if arguments.number(event, to) == AF_UNSPEC:
+                remote = ""
+        if remote:
+            self._sockets.connecting(self._script_fd(event, 0))
+        port = self._settings.connect_port
+        return (yield from self._api.send_to(self._fd(event, 0), remote, port, sizes, flags))
 
     def _writev(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 3)
@@ -182,7 +196,7 @@ class Syscalls:
         sizes = arguments.message_iovec(event, message)
         flags = arguments.number(event, event.arguments[2])
         if flags & CONSTANTS["MSG_FASTOPEN"]:
-            self._sockets.connecting(self._script_fd(event, 0))
+            return (yield from self._send_fast(event, sizes, flags, None))
         return (yield from self._api.send(self._fd(event, 0), sizes, flags, null=False))
 
     def _receive(self, event: SyscallEvent) -> Call[int]:

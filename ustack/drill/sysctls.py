@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ustack.config import SECOND, StackConfig, TcpConfig
 from ustack.tcp.congestion import REGISTRY
+from ustack.tcp.fast_open import parse_keys
 
 
 class UnknownSetting(Exception):
@@ -88,6 +89,18 @@ def _stack(name: str) -> Setter:
     return write
 
 
+def _fast_open_key(environment: Environment, text: str) -> None:
+    try:
+        keys = parse_keys(text)
+    except ValueError as error:
+        raise UnknownSetting(str(error)) from None
+    environment.stack = replace(environment.stack, fast_open_key=keys)
+
+
+def _blackhole(environment: Environment, text: str) -> None:
+    environment.stack = replace(environment.stack, fast_open_blackhole_us=_number(text) * SECOND)
+
+
 def _congestion(environment: Environment, text: str) -> None:
     name = text.strip()
     if name not in REGISTRY:
@@ -137,6 +150,10 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_sack": _switch("sack"),
     "tcp_window_scaling": _switch("window_scaling"),
     "tcp_syn_retries": _tcp("syn_retransmissions"),
+    "tcp_syn_linear_timeouts": _tcp("syn_linear_timeouts"),
+    "tcp_fastopen": _stack("fast_open"),
+    "tcp_fastopen_key": _fast_open_key,
+    "tcp_fastopen_blackhole_timeout_sec": _blackhole,
     "tcp_synack_retries": _tcp("syn_ack_retransmissions"),
     "tcp_retries1": _tcp("r1_retransmissions"),
     "tcp_retries2": _tcp("r2_retransmissions"),
@@ -196,9 +213,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_comp_sack_nr": "0",
     "tcp_dsack": "1",
     "tcp_fack": "0",
-    "tcp_fastopen": "0",
-    "tcp_fastopen_blackhole_timeout_sec": "0",
-    "tcp_fastopen_key": "",
     "tcp_limit_output_bytes": "",
     "tcp_low_latency": "0",
     "tcp_migrate_req": "0",
@@ -218,7 +232,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_shrink_window": "0",
     "tcp_slow_start_after_idle": "1",
     "tcp_stdurg": "0",
-    "tcp_syn_linear_timeouts": "0",
     "tcp_thin_linear_timeouts": "0",
     "tcp_tso_rtt_log": "",
     "tcp_tso_win_divisor": "",
@@ -241,6 +254,8 @@ DEFAULTS_SH: Mapping[str, str] = {
     "tcp_early_retrans": "4",
     "tcp_recovery": "1",
     "tcp_ecn": "0",
+    "tcp_fastopen": "0x70403",
+    "tcp_fastopen_key": "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4",
 }
 
 

@@ -21,7 +21,6 @@ F_GETFL, F_SETFL = CONSTANTS["F_GETFL"], CONSTANTS["F_SETFL"]
 O_RDWR, O_NONBLOCK = CONSTANTS["O_RDWR"], CONSTANTS["O_NONBLOCK"]
 SIOCINQ, SIOCOUTQ = CONSTANTS["SIOCINQ"], CONSTANTS["SIOCOUTQ"]
 SIOCOUTQNSD = CONSTANTS["SIOCOUTQNSD"]
-MSG_FASTOPEN = CONSTANTS["MSG_FASTOPEN"]
 INT = 4  # bytes of an int
 PIPE_SIZE = 65536  # bytes; Linux, pipe(7)
 SPLICE_F_NONBLOCK = CONSTANTS["SPLICE_F_NONBLOCK"]
@@ -113,12 +112,16 @@ class UstackApi:
 
     def send(self, fd: int, sizes: Sequence[int], flags: int, null: bool) -> Call[int]:
         socket = self._socket(fd)
-        if flags & MSG_FASTOPEN:
-            raise os_error(errno.EOPNOTSUPP)
         size = sum(sizes)
         if null and size:
             raise os_error(errno.EFAULT)
         return (yield from socket.send(bytes(size), flags, self._clock(), sizes))
+
+    def send_to(
+        self, fd: int, address: str, port: int, sizes: Sequence[int], flags: int
+    ) -> Call[int]:
+        data = bytes(sum(sizes))
+        return (yield from self._socket(fd).send_to(address, port, data, flags, self._clock()))
 
     def receive(self, fd: int, size: int, flags: int, null: bool) -> Call[Message]:
         socket = self._socket(fd)

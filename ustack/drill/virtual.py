@@ -24,6 +24,7 @@ from ustack.stack.probe import Probe
 from ustack.stack.socket_constants import SO_MEMINFO, SOL_SOCKET
 from ustack.stack.sockets import Call, SocketLayer
 from ustack.stack.stack import Stack
+from ustack.tcp.fast_open import CLIENT
 from ustack.wire import Buffer
 from ustack.wire.gso import split
 from ustack.wire.virtio import GSO_TCPV4, GSO_TCPV6, HEADER, HEADER_LEN, NEEDS_CSUM, PLAIN
@@ -49,6 +50,7 @@ class VirtualHost:
             mtu=settings.device_mtu,
             gso_max=GSO_MAX,
             checksum_offload=True,
+            fast_open=CLIENT,  # as Linux begins; scripts set more
         )
         # Scripts are written for Linux, which takes liberties with the RFCs here.
         self.environment.tcp = replace(

@@ -6,7 +6,7 @@ from ustack.stack.ip import MIN_MTU_IPV4, MIN_MTU_IPV6, PathMtus
 from ustack.stack.syn_request import SynRequest
 from ustack.tcp.handshake import resize_segments
 from ustack.tcp.seq import unwrap
-from ustack.tcp.state import SYN_SENT
+from ustack.tcp.state import SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import Tcb, finish, report
 from ustack.wire import icmp
 from ustack.wire.icmp import IcmpMessage
@@ -48,6 +48,9 @@ def error_arrives(
     final = isinstance(error, ConnectionRefused) or tcb.config.soft_errors_end_opening
     if tcb.state is SYN_SENT and final:
         finish(tcb, error)
+        return "icmp-refused", [tcb]
+    if tcb.state is SYN_RECEIVED and tcb.passive and tcb.listener is not None:
+        finish(tcb, error)  # Linux: a Fast Open that nobody has accepted is told by accept()
         return "icmp-refused", [tcb]
     report(tcb, error)
     return "icmp-soft-error", [tcb]

@@ -1,9 +1,17 @@
 """A port in LISTEN, how many handshakes it has begun, and who waits to be accepted."""
 
 from collections import deque
+from typing import Protocol
 
 from ustack.config import TcpConfig
 from ustack.tcp.tcb import NEVER, Tcb
+
+
+class Pending(Protocol):
+    """Connections that SYNs with text have opened."""
+
+    def add(self, tcb: Tcb) -> None: ...
+    def count(self, now: int) -> int: ...
 
 
 class Listener:
@@ -22,6 +30,7 @@ class Listener:
         "half_open",
         "key",
         "overflowed_at",
+        "pending",
         "port",
         "queue",
         "user",
@@ -40,6 +49,7 @@ class Listener:
         self.half_open = 0  # handshakes under way (stack/syn_queue.py)
         self.young = 0  # of them: those whose SYN,ACK was not sent again for want of an answer
         self.overflowed_at = -NEVER  # µs, when the last SYN was answered with a cookie
+        self.pending: Pending | None = None  # Fast Open: not confirmed yet (stack/fast_open.py)
         self.closed = False
         self.events = 0
         self.user: object = None

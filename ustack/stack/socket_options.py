@@ -15,6 +15,7 @@ from ustack.config import SECOND, TcpConfig
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 from ustack.tcp.congestion import REGISTRY
+from ustack.tcp.fast_open import KEY_SIZE
 
 MIN_SNDBUF = 4608  # bytes; Linux SOCK_MIN_SNDBUF
 MIN_RCVBUF = 2304  # bytes; Linux SOCK_MIN_RCVBUF
@@ -25,6 +26,7 @@ MAX_SYN_RETRIES = 127  # Linux MAX_TCP_SYNCNT
 MAX_LINGER2_SECONDS = 120  # Linux TCP_FIN_TIMEOUT_MAX
 MIN_MSS = 88  # Linux TCP_MIN_MSS, what TCP_MAXSEG takes
 MAX_MSS = 32767  # Linux MAX_TCP_WINDOW
+MAX_BACKLOG = 4096  # Linux net.core.somaxconn
 DEFAULT_TTL = 64  # RFC 9293 §3.9.2 leaves it to us; what -1 goes back to
 
 DEFAULT_MSS = 536  # bytes; RFC 9293 §3.7.1: what TCP_MAXSEG says before there is a connection
@@ -121,6 +123,18 @@ CONFIG_OPTIONS: Mapping[Key, ConfigOption] = {
     (c.IPPROTO_TCP, c.TCP_RTO_MIN_US): ConfigOption(
         1, 200_000, lambda k, v: replace(k, min_rto_us=v), lambda k: k.min_rto_us
     ),
+    (c.IPPROTO_TCP, c.TCP_FASTOPEN): ConfigOption(
+        0,
+        _INT_MAX,
+        lambda k, v: replace(k, fast_open_queue=min(v, MAX_BACKLOG)),
+        lambda k: k.fast_open_queue,
+    ),
+    (c.IPPROTO_TCP, c.TCP_FASTOPEN_NO_COOKIE): ConfigOption(
+        0,
+        1,
+        lambda k, v: replace(k, fast_open_no_cookie=bool(v)),
+        lambda k: int(k.fast_open_no_cookie),
+    ),
     (c.IPPROTO_IP, c.IP_TOS): _TOS,
     (c.IPPROTO_IP, c.IP_TTL): _TTL,
     (c.IPPROTO_IP, c.IP_MTU_DISCOVER): _DISCOVER,
@@ -149,6 +163,7 @@ STORED_OPTIONS: Mapping[Key, int] = {
     (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP): 0,
     (c.IPPROTO_TCP, c.TCP_QUICKACK): 1,
     (c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT): 0,
+    (c.IPPROTO_TCP, c.TCP_FASTOPEN_CONNECT): 0,
     (c.IPPROTO_TCP, c.TCP_INQ): 0,
     (c.IPPROTO_TCP, c.TCP_THIN_LINEAR_TIMEOUTS): 0,
     (c.IPPROTO_TCP, c.TCP_THIN_DUPACK): 0,
@@ -169,6 +184,7 @@ STORED_OPTIONS: Mapping[Key, int] = {
 }
 # What setsockopt takes of them, else EINVAL
 _RANGES: Mapping[Key, tuple[int, int]] = {
+    (c.IPPROTO_TCP, c.TCP_FASTOPEN_CONNECT): (0, 1),
     (c.SOL_SOCKET, c.SO_ZEROCOPY): (0, 1),
     (c.SOL_SOCKET, c.SO_TIMESTAMPING): (0, c.SOF_TIMESTAMPING_MASK),
     (c.IPPROTO_TCP, c.TCP_INQ): (0, 1),
@@ -192,6 +208,7 @@ STRUCTURES = {
     (c.SOL_SOCKET, c.SO_SNDTIMEO),
     (c.SOL_SOCKET, c.SO_BINDTODEVICE),
     (c.IPPROTO_TCP, c.TCP_CONGESTION),
+    (c.IPPROTO_TCP, c.TCP_FASTOPEN_KEY),
 }
 # Not for a socket without CAP_NET_ADMIN, or only in a state that ustack has not
 _FORBIDDEN = {(c.IPPROTO_TCP, c.TCP_REPAIR), (c.IPPROTO_TCP, c.TCP_TIMESTAMP)}
@@ -252,6 +269,11 @@ class SocketOptions:
     def receive_buffer_fixed(self) -> bool:
         """The same for SO_RCVBUF."""
         return self.config.receive_buffer is not None
+
+    @property
+    def fast_open_connect(self) -> bool:
+        """connect() waits for the first text (TCP_FASTOPEN_CONNECT)."""
+        return bool(self._stored[c.IPPROTO_TCP, c.TCP_FASTOPEN_CONNECT])
 
     @property
     def quick_ack(self) -> bool:
@@ -333,6 +355,8 @@ class SocketOptions:
                 return self.config.mss or DEFAULT_MSS
             case (c.IPPROTO_TCP, c.TCP_CONGESTION):
                 return self.config.congestion.encode().ljust(CONGESTION_NAME_SIZE, b"\0")
+            case (c.IPPROTO_TCP, c.TCP_FASTOPEN_KEY):
+                return self.config.fast_open_key
         if key in self._written:
             return self._written[key]
         if key in CONFIG_OPTIONS:
@@ -395,6 +419,10 @@ class SocketOptions:
                 if wanted not in REGISTRY:
                     raise os_error(errno.ENOENT)
                 self.config = replace(self.config, congestion=wanted)
+            case (c.IPPROTO_TCP, c.TCP_FASTOPEN_KEY):
+                if len(value) not in (KEY_SIZE, 2 * KEY_SIZE):
+                    raise os_error(errno.EINVAL)
+                self.config = replace(self.config, fast_open_key=value)
             # SO_BINDTODEVICE: there is one device
 
 

@@ -23,6 +23,7 @@ from ustack.stack.notices import Notices
 from ustack.stack.send_room import charged, is_writable, send_room
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
+from ustack.tcp.fast_open import CLIENT
 from ustack.tcp.handshake import timestamp
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR, Endpoint, Tcb
@@ -36,6 +37,7 @@ MARKING = c.MSG_EOR | c.MSG_ZEROCOPY
 CORK_US = 200_000  # µs; tcp(7): a corked tail leaves after 200 ms at the latest
 DISCARD = 1 << 20  # bytes taken at a time by MSG_TRUNC
 IN_HANDSHAKE = (SYN_SENT, SYN_RECEIVED)
+_FAST_OPEN_OPTIONS = (c.TCP_FASTOPEN, c.TCP_FASTOPEN_CONNECT, c.TCP_FASTOPEN_NO_COOKIE)
 FIN_UNACKNOWLEDGED = (FIN_WAIT_1, CLOSING, LAST_ACK)
 ANY = Endpoint("", 0)
 
@@ -70,6 +72,7 @@ class Socket:
         self.owner: object = layer.owner_of(self)
         self.bound: Endpoint | None = None
         self.tcb: Tcb | None = None
+        self._postponed: Endpoint | None = None  # TCP_FASTOPEN_CONNECT: until the first text
         self.listener: Listener | None = None
         self._layer = layer
         self._stack = layer.stack
@@ -147,16 +150,25 @@ class Socket:
 
     def connect(self, address: str, port: int, now: int) -> Call[None]:
         """The connection to that address is open."""
-        if self.listener is not None or (self.tcb is not None and not self._connecting):
+        already = self.tcb is not None and not self._connecting
+        if self.listener is not None or already or self._postponed is not None:
             raise os_error(errno.EISCONN)
         if self.tcb is None:
-            self._open(_unmapped(address), port, now)
+            asks = self.options.fast_open_connect
+            if asks and self._may_postpone(_unmapped(address), now):
+                self._postponed = Endpoint(_unmapped(address), port)
+                return
+            self._open(_unmapped(address), port, now, b"" if asks else None)
             self._connecting = True
             self._shut_read = self._shut_write = False
             if self.nonblocking:
                 raise os_error(errno.EINPROGRESS)
         elif self._in_handshake() and self.nonblocking:
             raise os_error(errno.EALREADY)
+        yield from self._await_handshake(now)
+
+    def _await_handshake(self, now: int) -> Call[int]:
+        """The connection is open; returns the time."""
         deadline = _deadline(self.options.send_timeout_us, now)
         while self._in_handshake():
             if deadline is not None and now >= deadline:
@@ -168,8 +180,40 @@ class Socket:
         if self.tcb.closed:
             self.tcb = None  # a failed socket may be connected again
             raise os_error(self._take_error() or errno.ECONNABORTED)
+        return now
 
-    def _open(self, address: str, port: int, now: int) -> None:
+    def _may_postpone(self, address: str, now: int) -> bool:
+        """The first text may go with the SYN, so that waits for it (TCP_FASTOPEN_CONNECT)."""
+        bound = self.bound or ANY
+        return self._stack.may_send_on_syn(address, bound.address, self.options.config, now)
+
+    def send_to(self, address: str, port: int, data: Buffer, flags: int, now: int) -> Call[int]:
+        """sendto() with MSG_FASTOPEN: connects and sends at once (RFC 7413, tcp(7))."""
+        if not (address and self._stack.config.fast_open & CLIENT):
+            raise os_error(errno.EOPNOTSUPP)
+        if self.tcb is not None or self.listener is not None:
+            raise os_error(errno.EALREADY if self._in_handshake() else errno.EISCONN)
+        if self._postponed is not None:
+            address, port = self._postponed
+            self._postponed = None
+        self._open(_unmapped(address), port, now, data)
+        self._connecting = True
+        self._shut_read = self._shut_write = False
+        assert self.tcb is not None
+        taken = len(self.tcb.send_buffer)
+        if self._nonblocking(flags):
+            if taken or not len(data):
+                return taken
+            raise os_error(errno.EINPROGRESS)
+        view = memoryview(data)
+        if taken < len(data):  # what follows the handshake at once, so that the ACK can ride on it
+            taken += self._stack.send(self.tcb, view[taken:], now)
+        now = yield from self._await_handshake(now)
+        if taken == len(data):
+            return taken
+        return taken + (yield from self.send(view[taken:], flags & ~c.MSG_FASTOPEN, now))
+
+    def _open(self, address: str, port: int, now: int, fast_open: Buffer | None = None) -> None:
         bound = self.bound or ANY
         try:
             self.tcb = self._stack.connect(
@@ -179,6 +223,7 @@ class Socket:
                 local_address=bound.address or None,
                 local_port=bound.port,
                 config=self.options.config,
+                fast_open=fast_open,
             )
         except UsageError:
             raise os_error(errno.EINVAL) from None
@@ -191,6 +236,7 @@ class Socket:
         if self.tcb is not None:
             self.tcb.user = None
             self._stack.abort(self.tcb, now)
+        self._postponed = None
         self.tcb = None
         self._connecting = self._shut_read = self._shut_write = False
         self._corked.clear()
@@ -203,6 +249,8 @@ class Socket:
 
         `buffers`: sizes of the pieces that `data` is gathered from (sendmsg(2)).
         """
+        if self._postponed is not None:
+            return (yield from self.send_to(*self._postponed, data, flags, now))
         deadline = _deadline(self.options.send_timeout_us, now)
         while self._in_handshake():
             now = yield from self._block(flags, now, deadline)
@@ -426,6 +474,8 @@ class Socket:
             self._admit_deferred(now)
             waiting = self._acceptable or (self.listener.queue and not self._defers())
             return c.POLLIN | c.POLLRDNORM if waiting else 0
+        if self._postponed is not None:
+            return c.POLLOUT | c.POLLWRNORM  # so that the first text comes
         tcb = self.tcb
         over = tcb is None or tcb.closed
         read_over = tcb is not None and (self._at_end() or over)
@@ -439,7 +489,7 @@ class Socket:
             mask |= c.POLLIN | c.POLLRDNORM | c.POLLRDHUP
         if tcb is None or (over and not tcb.receive_buffer.readable):
             return mask | c.POLLOUT | c.POLLWRNORM
-        if tcb.state in IN_HANDSHAKE:
+        if _opening(tcb):
             return mask
         if tcb.receive_buffer.readable >= self.options.low_water:
             mask |= c.POLLIN | c.POLLRDNORM
@@ -466,7 +516,7 @@ class Socket:
         if self.listener is not None:
             raise os_error(errno.EINVAL)
         tcb = self.tcb
-        if tcb is None or tcb.closed or tcb.state in IN_HANDSHAKE:
+        if tcb is None or tcb.closed or _opening(tcb):
             return 0
         unacknowledged_fin = tcb.fin_queued and (tcb.snd.fin is None or tcb.snd.una <= tcb.snd.fin)
         return len(tcb.send_buffer) + len(self._corked) + unacknowledged_fin
@@ -534,8 +584,12 @@ class Socket:
         """Sets the option, on a live connection too."""
         if (level, name) == (c.SOL_SOCKET, c.SO_TIMESTAMPING):
             self._set_timestamping(value)
+        if level == c.IPPROTO_TCP and name in _FAST_OPEN_OPTIONS:
+            self._check_fast_open(name)
         self.options.set(level, name, value)
         tcb = self.tcb
+        if self.listener is not None:
+            self.listener.config = self.options.config
         if tcb is None or tcb.closed:
             return
         self._stack.configure(tcb, self.options.config, now)
@@ -545,6 +599,13 @@ class Socket:
             self._uncork(now)
         elif name == c.TCP_QUICKACK:
             tcb.quick_acks = self.options.config.quick_acks if self.options.quick_ack else 0
+
+    def _check_fast_open(self, name: int) -> None:
+        """EINVAL once it is connected, EOPNOTSUPP where connect() has no Fast Open (tcp(7))."""
+        if self.tcb is not None:
+            raise os_error(errno.EINVAL)
+        if name == c.TCP_FASTOPEN_CONNECT and not self._stack.config.fast_open & CLIENT:
+            raise os_error(errno.EOPNOTSUPP)
 
     def _set_timestamping(self, value: int | bytes) -> None:
         """Octets are counted from here on (timestamping.rst, SOF_TIMESTAMPING_OPT_ID); EINVAL."""
@@ -617,7 +678,7 @@ class Socket:
     # Blocking
 
     def _in_handshake(self) -> bool:
-        return self.tcb is not None and self.tcb.state in IN_HANDSHAKE
+        return self.tcb is not None and _opening(self.tcb)
 
     def _nonblocking(self, flags: int) -> bool:
         return self.nonblocking or bool(flags & c.MSG_DONTWAIT)
@@ -679,6 +740,11 @@ class SocketLayer:
         for each in self.sockets:
             deadline = _earlier(deadline, each.timer(now))
         return deadline
+
+
+def _opening(tcb: Tcb) -> bool:
+    """Nothing can be sent yet. With Fast Open, an accepted connection can at once (RFC 7413)."""
+    return tcb.state in IN_HANDSHAKE and not tcb.passive
 
 
 def _fin_received(tcb: Tcb) -> bool:

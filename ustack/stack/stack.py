@@ -19,6 +19,7 @@ from ustack.errors import (
     NoBufferSpace,
     UsageError,
 )
+from ustack.stack.fast_open import FastOpenClient, FastOpenServer
 from ustack.stack.flows import FlowTable, flow_key, split_key
 from ustack.stack.ip import (
     Addresses,
@@ -42,11 +43,13 @@ from ustack.stack.timer_wheel import TimerWheel
 from ustack.stack.trace import Tracer
 from ustack.tcp import user_calls
 from ustack.tcp.congestion import REGISTRY
+from ustack.tcp.fast_open import CLIENT, Cookie
 from ustack.tcp.handshake import (
     NOP_NOP_TS,
     Opening,
     clamp_receive_mss,
     initial_sequence_number,
+    open_fast,
     receive_syn,
     timestamp_offset,
     timestamps,
@@ -132,6 +135,8 @@ class Stack:
         self._connections = 0
         self._challenge_limit = RateLimit(config.challenge_acks_per_second, randrange)
         self._reset_limit = RateLimit(config.resets_per_second)
+        self._fast_open = FastOpenServer(config, self.counters, self._secret)
+        self.fast_open_client = FastOpenClient(config, self.counters)
         self._syn_queue = SynQueue(
             config,
             table=self._table,
@@ -305,6 +310,8 @@ class Stack:
             self._send_reset(tcb.flow, reset.seq, reset.ack, now, timestamps(tcb, now))
         if tcb.listener is not None:
             self._child_moved(tcb)
+        if tcb.fast_open is not None and seg.options is not None and not tcb.passive:
+            self.fast_open_client.learn(tcb, seg, now)
         self._arrived(tcb, now)
 
     def _arrived(self, tcb: Tcb, now: int) -> None:  # hot
@@ -467,6 +474,13 @@ class Stack:
             raise MalformedPacket("syn-fin")  # Linux: drops it; no honest host sends it
         self._check_room(listener)
         full = self._syn_queue.full(listener, isn is not None)
+        cookie: Cookie | None = None
+        if not full and isn is None and self._fast_open.limit(listener):
+            verdict = self._fast_open.judge(listener, flow, seg, now)
+            if verdict.accept:
+                self._open_fast(flow, listener, seg, verdict.cookie, now)
+                return
+            cookie = verdict.cookie
         note = "LISTEN -> SYN_RECEIVED"
         if full and not self.config.syn_cookies:
             raise MalformedPacket(full)
@@ -476,9 +490,30 @@ class Stack:
         else:
             if isn is None:
                 isn = initial_sequence_number(flow, self._secret, now)
-            self._syn_queue.add(listener, flow, seg, isn, now)
+            self._syn_queue.add(listener, flow, seg, isn, cookie, now)
         if self._probe is not None:
             self._probe.received(seg.frame, note, now)
+
+    def _open_fast(
+        self, flow: bytes, listener: Listener, seg: Segment, cookie: Cookie | None, now: int
+    ) -> None:
+        """A SYN with a valid cookie: its connection waits for accept already, and its text can be
+        read (RFC 7413 §4.2.2)."""
+        iss = initial_sequence_number(flow, self._secret, now)
+        opening = SynRequest(flow, listener, seg, iss, 0, now).opening()
+        tcb = self._new_tcb(flow, listener.config, now, iss)
+        receive_syn(tcb, opening, now)
+        open_fast(tcb, seg.payload, cookie)
+        tcb.listener = listener
+        assert listener.pending is not None
+        listener.pending.add(tcb)
+        listener.queue.append(tcb)
+        listener.events |= ACCEPTABLE
+        self._eventful[listener] = None
+        if self._probe is not None:
+            self._probe.received(seg.frame, tcb.note, now)
+        tcb.note = ""
+        self._mark(tcb)
 
     def _refuse(self, flow: bytes, seg: Segment, listening: bool, now: int) -> None:
         """Answer a segment that belongs to no connection (RFC 9293 §3.10.7.1 and §3.5.2)."""
@@ -516,6 +551,8 @@ class Stack:
                     if self._tracer is not None:
                         self._tracer.timers_expire(entry, now)
                     timeout(entry, now)
+                    if entry.fast_open is not None and not entry.passive:
+                        self.fast_open_client.timed_out(entry, now)
                     self._mark(entry)
                 at = deadline(entry)
                 if at != NEVER and not entry.closed:
@@ -694,8 +731,12 @@ class Stack:
         local_address: str | None = None,
         local_port: int = 0,
         config: TcpConfig | None = None,
+        fast_open: Buffer | None = None,
     ) -> Tcb:
         """Active OPEN: a SYN goes out at the next flush; CONNECTED or CLOSED_EVENT tells the rest.
+
+        `fast_open`: text that the SYN may carry (RFC 7413). How much of it was taken, maybe none,
+        is in `tcb.send_buffer`; the rest is for SEND. Empty: a cookie is asked for.
 
         AddressNotAvailable, AddressInUse, NetworkUnreachable, NoBufferSpace, UsageError (MUST-46:
         broadcast and multicast addresses).
@@ -733,8 +774,18 @@ class Stack:
             raise AddressInUse(f"{address} port {port} from port {local_port}")
         tcb = self._new_tcb(flow, config, now, isn)
         user_calls.open_active(tcb, now)
+        if fast_open is not None and self.config.fast_open & CLIENT:
+            self.fast_open_client.begin(tcb, fast_open, now)
         self._mark(tcb)
         return tcb
+
+    def may_send_on_syn(self, address: str, local: str, config: TcpConfig, now: int) -> bool:
+        """A connection opened now could take text along (RFC 7413). `local` "": any address."""
+        remote = _packed(address)
+        source = _packed(local) if local else self.addresses.source_for(remote)
+        if source is None or not self.config.fast_open & CLIENT:
+            return False
+        return self.fast_open_client.offer(remote, source, config, now).text
 
     def _new_tcb(self, flow: bytes, config: TcpConfig, now: int, isn: int | None) -> Tcb:
         remote, local, remote_port, local_port = split_key(flow)

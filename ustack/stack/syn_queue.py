@@ -14,8 +14,9 @@ from ustack.stack.ip import Output, fixed_headers, flow_label
 from ustack.stack.listener import Listener
 from ustack.stack.syn_request import ECN_SHIFT, NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
 from ustack.stack.timer_wheel import TimerWheel
-from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
+from ustack.tcp.buffer_sizes import syn_window
 from ustack.tcp.ecn_handshake import CLASSIC, KIND, NONE, is_plain, syn_ack
+from ustack.tcp.fast_open import Cookie
 from ustack.tcp.handshake import (
     Opening,
     clamp_receive_mss,
@@ -71,28 +72,29 @@ class SynQueue:
         self._counters = counters
         self._limit = limit
         self._secret = secret
-        self._text = 0  # bytes that came on SYNs
         self.count = 0
 
-    def add(self, listener: Listener, flow: bytes, seg: Segment, iss: int, now: int) -> None:
-        """A record takes `flow`, and a SYN,ACK leaves. The caller has checked the caps."""
+    def add(
+        self,
+        listener: Listener,
+        flow: bytes,
+        seg: Segment,
+        iss: int,
+        cookie: Cookie | None,
+        now: int,
+    ) -> None:
+        """A record takes `flow`, and a SYN,ACK leaves. The caller has checked the caps.
+
+        `cookie`: of Fast Open, for the first SYN,ACK only (RFC 7413 §4.2.2). Text on the SYN is not
+        kept, and as it is not acknowledged the peer sends it again (Linux; RFC 9293 §3.10.7.2
+        leaves it to us).
+        """
         request = SynRequest(flow, listener, seg, iss, self._ts_offset(listener, flow), now)
-        if seg.payload:
-            self._keep_text(request, bytes(seg.payload[:MAX_UNSCALED_WINDOW]))
         self._table[flow] = request
         self.count += 1
         listener.half_open += 1
         listener.young += 1
-        self._send(request, now)
-
-    def _keep_text(self, request: SynRequest, text: bytes) -> None:
-        """Text on a SYN may be queued (RFC 9293 §3.10.7.2); it is not acknowledged, so where there
-        is no room the peer sends it again."""
-        if self._text + len(text) > self._config.max_syn_text:
-            self._counters["syn-text-dropped"] += 1
-            return
-        request.text = text[: first_window(request.listener.config, 0, False)]
-        self._text += len(request.text)
+        self._send(request, now, cookie)
 
     def full(self, listener: Listener, reopening: bool) -> str:
         """Why there is no room for another record, "" if there is.
@@ -110,7 +112,6 @@ class SynQueue:
         if self._table.get(request.flow) is request:
             del self._table[request.flow]
         self.count -= 1
-        self._text -= len(request.text)
         request.listener.half_open -= 1
         if not request.timeouts:
             request.listener.young -= 1
@@ -177,7 +178,7 @@ class SynQueue:
                 ecn = CLASSIC
         seg.seq = unwrap(seg.seq, cookie.irs + 1)
         seg.ack = unwrap(seg.ack, cookie.iss + 1)
-        return Opening(cookie.irs, cookie.iss, 0, options, b"", 0, ecn, None)
+        return Opening(cookie.irs, cookie.iss, 0, options, 0, ecn, None)
 
     def _ts_offset(self, listener: Listener, flow: bytes) -> int:
         if not listener.config.timestamps:
@@ -261,7 +262,7 @@ class SynQueue:
 
     # Output
 
-    def _send(self, request: SynRequest, now: int) -> None:
+    def _send(self, request: SynRequest, now: int, cookie: Cookie | None = None) -> None:
         """SYN,ACK, and its timer. Its window is never scaled (RFC 7323 §2.2)."""
         said = request.numbers()
         config = request.listener.config
@@ -269,7 +270,9 @@ class SynQueue:
         window = self._window(said, request)
         judged = said.flags >> ECN_SHIFT
         flags, acc_ecn = syn_ack(config, judged, request.sent, request.timeouts)
-        options = self._options(said, request, (now // 1000 + said.ts_offset) & MASK32, acc_ecn)
+        options = self._options(
+            said, request, (now // 1000 + said.ts_offset) & MASK32, acc_ecn, cookie
+        )
         self._segment(request, said, said.iss, SYN | ACK | flags, window, options, note)
         request.sent += 1
         request.sent_at = now
@@ -284,7 +287,12 @@ class SynQueue:
         return syn_window(config, mss, bool(said.flags & TIMESTAMPS) and config.timestamps)
 
     def _options(
-        self, said: Numbers, request: SynRequest, tsval: int, acc_ecn: bytes = b""
+        self,
+        said: Numbers,
+        request: SynRequest,
+        tsval: int,
+        acc_ecn: bytes = b"",
+        cookie: Cookie | None = None,
     ) -> bytes:
         """Those of the SYN,ACK: what the peer offered, where we want it too."""
         config = request.listener.config
@@ -298,6 +306,8 @@ class SynQueue:
             tsval=tsval if timestamps else None,
             tsecr=said.tsval,
             acc_ecn=acc_ecn,
+            fast_open=cookie.value if cookie is not None else None,
+            experimental_fast_open=cookie is not None and cookie.experimental,
         )
         if acc_ecn and headers + len(options) > self._config.mtu:  # it may be near 68 bytes
             return self._options(said, request, tsval)

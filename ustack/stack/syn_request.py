@@ -37,7 +37,7 @@ class Numbers(NamedTuple):
 class SynRequest:
     """One handshake of a listener: SYN-RECEIVED without a Tcb.
 
-    `text` is what came on the SYN. `sent_at` is when the last SYN,ACK left, `answered_at` when a
+    `sent_at` is when the last SYN,ACK left, `answered_at` when a
     segment was last answered that deserves an answer only now and then (RFC 5961 §7).
     """
 
@@ -51,7 +51,6 @@ class SynRequest:
         "sent",
         "sent_at",
         "slot",
-        "text",
         "timeouts",
     )
 
@@ -75,7 +74,6 @@ class SynRequest:
             NO_WSCALE if options.wscale is None else options.wscale,
             flags,
         )
-        self.text = b""
         self.sent = 0  # SYN,ACKs
         self.timeouts = 0
         self.plain_syn = False  # the peer's SYN came again without an offer of ECN
@@ -102,8 +100,7 @@ class SynRequest:
             said.iss,
             said.wnd,
             options,
-            self.text,
-            self.sent - 1,
+            max(self.sent - 1, 0),
             with_plain(said.flags >> ECN_SHIFT, self.plain_syn, self.timeouts),
             self.sent_at,
         )

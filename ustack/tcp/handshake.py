@@ -6,11 +6,19 @@ from typing import NamedTuple
 
 from ustack.config import TcpConfig
 from ustack.tcp import ecn_handshake
-from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, first_window, largest_window, syn_window
+from ustack.tcp.buffer_sizes import (
+    TIMESTAMP_OPTION,
+    established,
+    first_window,
+    largest_window,
+    syn_window,
+)
 from ustack.tcp.congestion import REGISTRY
+from ustack.tcp.fast_open import Cookie, FastOpen
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import SYN_RECEIVED, set_state
-from ustack.tcp.tcb import NEVER, Tcb
+from ustack.tcp.tcb import NEVER, READABLE, Tcb
+from ustack.wire import Buffer
 from ustack.wire.tcp_options import Options, encode_options
 
 DEFAULT_MSS_IPV4 = 536  # bytes; RFC 9293 §3.7.1, MUST-15
@@ -73,12 +81,15 @@ def syn_options(tcb: Tcb, now: int) -> bytes:
     else:
         wscale = wanted_wscale(config) if config.window_scaling else None
         sack, timestamps = config.sack, config.timestamps
+    cookie = tcb.fast_open.cookie if tcb.fast_open is not None else None
     return encode_options(
         mss=tcb.rcv.mss,
         wscale=wscale,
         sack_permitted=sack,
         tsval=timestamp(tcb, now) if timestamps else None,
         tsecr=tcb.ts_recent if tcb.ts_on else 0,
+        fast_open=cookie.value if cookie is not None else None,
+        experimental_fast_open=cookie is not None and cookie.experimental,
     )
 
 
@@ -115,7 +126,6 @@ class Opening(NamedTuple):
     iss: int
     wnd: int  # SEG.WND of the peer's SYN
     options: Options  # of the peer's SYN
-    text: bytes  # that came on it
     resent: int  # SYN,ACKs beyond the first
     ecn: int  # see ecn_handshake.judge_syn
     sent_at: int | None  # µs, when the last SYN,ACK left; None: nobody remembers
@@ -137,13 +147,34 @@ def receive_syn(tcb: Tcb, opening: Opening, now: int) -> None:
     rcv.adv = rcv.nxt + syn_window(tcb.config, rcv.mss, tcb.ts_on)
     tcb.ecn = ecn_handshake.accepted(opening.ecn)
     start_sending(tcb)
-    if opening.text:
-        tcb.receive_buffer.insert(rcv.nxt, opening.text)
     tcb.retransmits = opening.resent
     tcb.counters.segments_out = 1 + opening.resent
     if opening.sent_at is not None:  # the first round trip can be measured
         tcb.last_data_sent_at = opening.sent_at
         tcb.timers.rto = NEVER - 1
+
+
+def open_fast(tcb: Tcb, text: Buffer, cookie: Cookie | None) -> None:
+    """`tcb`, which has just received a SYN with `text`, is open as far as the user can tell.
+
+    It may send up to the initial window before the ACK arrives (RFC 7413 §4.2.2). `cookie`: a new
+    one for the client, to go out with the SYN,ACK.
+    """
+    tcb.fast_open = FastOpen(cookie)
+    tcb.note = "LISTEN -> SYN_RECEIVED"
+    tcb.probing_tail = False  # until the handshake is complete
+    tcb.timers.rto = NEVER
+    tcb.counters.segments_out = 0
+    tcb.syn_due = True
+    established(tcb)
+    rcv = tcb.rcv
+    taken = bytes(text[: rcv.adv - rcv.nxt])
+    if taken:
+        tcb.fast_open.text_acked = True
+        tcb.receive_buffer.append(taken)
+        rcv.nxt += len(taken)
+        tcb.counters.bytes_received += len(taken)
+        tcb.events |= READABLE
 
 
 def start_sending(tcb: Tcb) -> None:

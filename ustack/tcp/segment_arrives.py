@@ -7,6 +7,7 @@ from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, tail_loss
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
 from ustack.tcp.chronograph import SEND_BUFFER
+from ustack.tcp.fast_open import DATA_NOT_ACKED, SYN_RETRANSMITTED, FastOpen
 from ustack.tcp.handshake import agree_options, resize_segments, start_sending, timestamp
 from ustack.tcp.recovery import LOSS, OPEN
 from ustack.tcp.segment import Reset, Segment
@@ -257,7 +258,7 @@ def _reset_or_challenge(tcb: Tcb, seg: Segment, now: int) -> None:
         return
     state = tcb.state
     if state is SYN_RECEIVED:
-        finish(tcb, None if tcb.passive else ConnectionRefused())
+        finish(tcb, ConnectionReset() if tcb.passive else ConnectionRefused())
     elif state in (CLOSING, LAST_ACK, TIME_WAIT) and tcb.snd.una >= tcb.send_buffer.end:
         finish(tcb, None)  # all text was acknowledged: only the FIN's ACK is missing
     else:
@@ -286,7 +287,7 @@ def _syn_in_syn_received(tcb: Tcb, seg: Segment) -> bool:
 def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
     """RFC 9293 §3.10.7.3."""
     snd, rcv, flags = tcb.snd, tcb.rcv, seg.flags
-    # First, the ACK bit. Data on our SYN is not sent, so only ISS+1 is right.
+    # First, the ACK bit. Of text on our SYN (RFC 7413) any part may be acknowledged.
     if flags & ACK and not snd.iss < seg.ack <= snd.max:
         return None if flags & RST else Reset(seg.ack)
     # Second, the RST bit
@@ -310,8 +311,11 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
     start_sending(tcb)
     if flags & ACK:
         set_state(tcb, ESTABLISHED)
+        resent = tcb.retransmits > 0
         _established(tcb, seg, now)
         tcb.ack_now = True
+        if tcb.fast_open is not None:
+            _text_on_syn_answered(tcb, tcb.fast_open, seg.ack, resent, now)
     else:  # simultaneous open
         set_state(tcb, SYN_RECEIVED)
         tcb.syn_due = True
@@ -344,7 +348,10 @@ def _open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
     set_state(tcb, ESTABLISHED)
     if tcb.fin_queued:
         set_state(tcb, FIN_WAIT_1)
+    resent = tcb.retransmits
     _established(tcb, seg, now, sent_twice=not tcb.passive)
+    if tcb.fast_open is not None:
+        _confirmed(tcb, resent, now)
     receive_buffer, rcv = tcb.receive_buffer, tcb.rcv
     if receive_buffer.out_of_order:  # text that came with the SYN
         rcv.nxt = receive_buffer.collect(rcv.nxt)
@@ -352,6 +359,39 @@ def _open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
         tcb.ack_now = True
         tcb.events |= READABLE
     return True
+
+
+def _text_on_syn_answered(tcb: Tcb, fast: FastOpen, ack: int, resent: bool, now: int) -> None:
+    """The SYN,ACK says what became of the text on our SYN: what it does not acknowledge rides on
+    our ACK (RFC 7413 §4.2.2)."""
+    snd, board = tcb.snd, tcb.scoreboard
+    fast.resent = resent
+    if not fast.size:
+        return
+    if ack > snd.una:
+        board.begin_ack()
+        board.ack(ack)
+        tcb.counters.bytes_acked += ack - snd.una
+        snd.una = ack
+        tcb.send_buffer.release(ack)
+        _tell_writer(tcb, now)
+    fast.text_acked = not board.in_flight
+    if not fast.text_acked:
+        fast.client_fail = SYN_RETRANSMITTED if resent else DATA_NOT_ACKED
+        board.mark_all_lost()
+        tcb.timers.rto = now + tcb.rtt.rto
+
+
+def _confirmed(tcb: Tcb, resent: int, now: int) -> None:
+    """The handshake of a Fast Open is complete: what was sent before counts from here on."""
+    if tcb.passive:
+        tcb.events &= ~CONNECTED  # the user has had it since the SYN
+    tcb.probing_tail = tcb.sack_on and tcb.config.tail_loss_probe
+    board = tcb.scoreboard
+    if board.in_flight:
+        if resent > 1:
+            board.mark_all_lost()  # Linux: the second timeout of the SYN,ACK speaks for all of it
+        tcb.timers.rto = now + tcb.rtt.rto
 
 
 def _established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -> None:

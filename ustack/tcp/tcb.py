@@ -12,6 +12,7 @@ from ustack.config import TcpConfig
 from ustack.errors import UStackError
 from ustack.tcp.chronograph import Chronograph
 from ustack.tcp.congestion import CongestionControl
+from ustack.tcp.fast_open import FastOpen
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.receive_buffer import ReceiveBuffer
 from ustack.tcp.receive_tuning import ReceiveTuner
@@ -188,6 +189,7 @@ class Tcb:
         "eof",
         "error",
         "events",
+        "fast_open",
         "fin_queued",
         "fixed_headers",
         "flow",
@@ -263,6 +265,7 @@ class Tcb:
         self.challenge_limit = challenge_limit  # of the whole stack (RFC 5961 §7)
         self.state: State = CLOSED
         self.passive = False  # opened by a listener (MUST-11)
+        self.fast_open: FastOpen | None = None  # RFC 7413
         self.listener: object | None = None  # until the connection has been accepted
 
         self.snd = SendSequence(iss)

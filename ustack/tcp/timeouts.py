@@ -77,12 +77,18 @@ def finish_and_reset(tcb: Tcb, error: ConnectionTimedOut) -> None:
 def _syn_timeout(tcb: Tcb, now: int) -> None:
     """Our SYN or SYN,ACK was not answered in time (RFC 6298 §5.5 to 5.7, MUST-22)."""
     config = tcb.config
-    limit = config.syn_ack_retransmissions if tcb.passive else config.syn_retransmissions
+    linear = 0
+    if tcb.passive:
+        limit = config.syn_ack_retransmissions + 1  # Linux: Fast Open does not give up so soon
+    else:
+        linear = config.syn_linear_timeouts if tcb.state is SYN_SENT else 0
+        limit = config.syn_retransmissions + linear
     if tcb.retransmits >= limit:
         finish(tcb, tcb.soft_error or ConnectionTimedOut("no answer to SYN"))
         return
     tcb.retransmits += 1
-    tcb.rtt.back_off()
+    if tcb.retransmits > linear:
+        tcb.rtt.back_off()
     tcb.syn_due = True
     _advise(tcb)
 

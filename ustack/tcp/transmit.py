@@ -4,6 +4,8 @@
 packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 """
 
+from collections.abc import Sequence
+
 from ustack.tcp import tail_loss
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
 from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
@@ -12,6 +14,7 @@ from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from ustack.tcp.tcb import NEVER, READABLE, REPORTED, Emit, Tcb
+from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 from ustack.wire.tcp_options import encode_options
 
@@ -38,9 +41,11 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
         emit = tcb.ecn.emitter(tcb, emit, now)
     state = tcb.state
     if state is SYN_SENT or state is SYN_RECEIVED:
-        if tcb.syn_due:
-            return _send_syn(tcb, now, emit)
-        return state is SYN_SENT or not tcb.ack_now or _send_early_ack(tcb, now, emit)
+        if tcb.syn_due and not _send_syn(tcb, now, emit):
+            return False
+        if state is SYN_SENT or tcb.fast_open is None or not tcb.passive:
+            return state is SYN_SENT or not tcb.ack_now or _send_early_ack(tcb, now, emit)
+        # Fast Open: text may leave before the ACK arrives (RFC 7413 §4.2.2)
     if state is CLOSED:
         return not tcb.reset_due or _send_reset(tcb, now, emit)
 
@@ -153,16 +158,32 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
     flags = SYN if tcb.state is SYN_SENT else SYN | ACK
     window = syn_window(tcb.config, tcb.rcv.mss, tcb.ts_on)
     note = "SYN retransmission" if tcb.retransmits else ""
-    if not emit(tcb, tcb.snd.iss, flags, window, syn_options(tcb, now), (), 0, 0, note):
+    text, size = _text_on_syn(tcb)
+    if not emit(tcb, tcb.snd.iss, flags, window, syn_options(tcb, now), text, size, 0, note):
         return False
     if flags & ACK:
         tcb.rcv.adv = max(tcb.rcv.adv, tcb.rcv.nxt + window)
         _acknowledged(tcb)
     tcb.syn_due = False
-    tcb.snd.nxt = tcb.snd.max = tcb.snd.iss + 1
+    snd = tcb.snd
+    if size:
+        tcb.scoreboard.sent(snd.iss + 1, snd.iss + 1 + size, now)
+    snd.nxt = max(snd.nxt, snd.iss + 1 + size)
+    snd.max = max(snd.max, snd.nxt)
+    if tcb.fast_open is not None:
+        tcb.fast_open.cookie = None  # RFC 7413 §4.2.2: not on a SYN that is sent again
     tcb.last_data_sent_at = now
     tcb.timers.rto = now + tcb.rtt.rto
     return True
+
+
+def _text_on_syn(tcb: Tcb) -> tuple[Sequence[Buffer], int]:
+    """What our first SYN carries (RFC 7413 §4.2.2): never one that is sent again."""
+    snd = tcb.snd
+    if tcb.fast_open is None or not tcb.fast_open.size or snd.max > snd.iss:
+        return (), 0
+    size = tcb.fast_open.size
+    return tcb.send_buffer.views(snd.iss + 1, snd.iss + 1 + size), size
 
 
 def _send_early_ack(tcb: Tcb, now: int, emit: Emit) -> bool:

@@ -249,6 +249,8 @@ class TcpInfo:
     received_octets: tuple[int, ...]  # payload by ECN field; the same
     delivered_octets: tuple[int, ...]
     timer: tuple[str, int] | None
+    syn_data: bool = False  # text on a SYN was acknowledged with it (RFC 7413)
+    fastopen_client_fail: int = 0  # Linux: 1 no cookie, 2 text not acknowledged, 3 SYN resent
 
 
 NO_OCTETS = ((0, 0, 0, 0),) * 2
@@ -344,4 +346,6 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         received_octets=octets[0],
         delivered_octets=octets[1],
         timer=(running, left) if timers[running] != NEVER else None,
+        syn_data=tcb.fast_open is not None and tcb.fast_open.text_acked,
+        fastopen_client_fail=tcb.fast_open.client_fail if tcb.fast_open is not None else 0,
     )

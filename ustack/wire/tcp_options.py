@@ -59,6 +59,7 @@ class Options:
         "tsecr",  # low 32 bits
         "sack",  # ((left, right), ...), low 32 bits, in the order sent
         "fast_open",  # cookie; b"" asks for one
+        "experimental_fast_open",  # it came under the experimental kind
         "user_timeout",  # seconds
         "acc_ecn",
         "signed",  # a digest of MD5 (RFC 2385) or TCP-AO (RFC 5925) came along
@@ -73,6 +74,7 @@ class Options:
         self.tsecr: int | None = None
         self.sack: tuple[tuple[int, int], ...] = ()
         self.fast_open: bytes | None = None
+        self.experimental_fast_open = False
         self.user_timeout: int | None = None
         self.acc_ecn: AccEcn | None = None
         self.signed = False
@@ -136,6 +138,7 @@ def _decode_one(options: Options, data: Buffer, kind: int, at: int, size: int) -
     elif kind == EXPERIMENT and size >= 2 and _is_cookie_size(size - 2):
         if _HALF.unpack_from(data, at)[0] == FAST_OPEN_MAGIC:
             options.fast_open = bytes(data[at + 2 : at + size])
+            options.experimental_fast_open = True
 
 
 def _is_cookie_size(size: int) -> bool:
@@ -153,11 +156,13 @@ def encode_options(
     sack: tuple[tuple[int, int], ...] = (),
     fast_open: bytes | None = None,
     acc_ecn: bytes = b"",
+    experimental_fast_open: bool = False,
 ) -> bytes:
     """The options in Linux's order, each on a 32-bit boundary: a multiple of 4, at most 40 bytes.
 
     SACK blocks are low 32 bit edges, most important first; those that do not fit are left out:
-    three fit beside timestamps, four without (RFC 2018 §3). `acc_ecn`: see `encode_acc_ecn`.
+    three fit beside timestamps, four without (RFC 2018 §3); so is a cookie that does not fit.
+    `acc_ecn`: see `encode_acc_ecn`.
     """
     out = b""
     if mss is not None:
@@ -171,8 +176,13 @@ def encode_options(
     if wscale is not None:
         out += bytes((NOP, WINDOW_SCALE, 3, wscale))
     if fast_open is not None:
-        out += bytes((FAST_OPEN, 2 + len(fast_open))) + fast_open
-        out += bytes((NOP,)) * (-len(out) % 4)
+        if experimental_fast_open:
+            cookie = struct.pack("!BBH", EXPERIMENT, 4 + len(fast_open), FAST_OPEN_MAGIC)
+        else:
+            cookie = bytes((FAST_OPEN, 2 + len(fast_open)))
+        cookie += fast_open + bytes((NOP,)) * (-len(cookie + fast_open) % 4)
+        if len(out + cookie) <= MAX_OPTIONS_LEN:
+            out += cookie
     blocks = sack[: max(0, (MAX_OPTIONS_LEN - len(out) - 4) // 8)]
     if blocks:
         out += bytes((NOP, NOP, SACK, 2 + 8 * len(blocks)))
