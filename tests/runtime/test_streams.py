@@ -47,6 +47,27 @@ async def test_an_echo_server_returns_every_byte(host: str) -> None:
         await writer.wait_closed()
 
 
+@pytest.mark.parametrize("size", [10, 5000])
+@in_virtual_time
+async def test_fast_open_saves_a_round_trip_once_the_cookie_is_there(size: int) -> None:
+    # RFC 7413: the request goes with the SYN, the answer comes with or behind the SYN,ACK
+    delay = LinkConfig(delay_us=50_000)
+    async with two_networks(delay) as (near, far):
+        await far.start_server(echo, port=PORT, config=TcpConfig(fast_open_queue=5))
+        took = []
+        for _ in range(2):
+            began = running_loop().time()
+            request = b"x" * size
+            reader, writer = await near.open_connection(FAR, PORT, fast_open=request)
+            assert await reader.readexactly(size) == request
+            took.append(running_loop().time() - began)
+            writer.close()
+            await writer.wait_closed()
+        assert took[0] >= 0.2  # handshake, then request and answer
+        if size < 1000:
+            assert took[1] < 0.15  # one round trip
+
+
 @in_virtual_time
 async def test_bytes_survive_a_bad_link() -> None:
     bad = LinkConfig(delay_us=5000, jitter_us=1000, loss=0.03, reorder=0.05, duplicate=0.02)

@@ -127,10 +127,17 @@ class Network:
         limit: int = streams.DEFAULT_LIMIT,
         local_addr: tuple[str | None, int] | None = None,
         config: TcpConfig | None = None,
+        fast_open: bytes | None = None,
     ) -> tuple[asyncio.StreamReader, streams.Writer]:
         """As `asyncio.open_connection`; `host` is an address. See `ustack.runtime.streams`."""
         return await streams.open_connection(
-            self.driver, host, port, limit=limit, local_addr=local_addr, config=config
+            self.driver,
+            host,
+            port,
+            limit=limit,
+            local_addr=local_addr,
+            config=config,
+            fast_open=fast_open,
         )
 
     async def start_server(

@@ -93,13 +93,21 @@ async def open_connection(
     limit: int = DEFAULT_LIMIT,
     local_addr: tuple[str | None, int] | None = None,
     config: TcpConfig | None = None,
+    fast_open: bytes | None = None,
 ) -> tuple[asyncio.StreamReader, Writer]:
-    """The two ends of an open connection. Errors and cancellation as in `create_connection`."""
+    """The two ends of an open connection. Errors, cancellation and `fast_open` as in
+    `create_connection`."""
     loop = driver.loop
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await create_connection(
-        driver, lambda: protocol, host, port, local_addr=local_addr, config=config
+        driver,
+        lambda: protocol,
+        host,
+        port,
+        local_addr=local_addr,
+        config=config,
+        fast_open=fast_open,
     )
     return reader, Writer(transport, protocol, reader, loop)
 

@@ -418,11 +418,16 @@ async def create_connection(
     *,
     local_addr: tuple[str | None, int] | None = None,
     config: TcpConfig | None = None,
+    fast_open: bytes | None = None,
 ) -> tuple[TcpTransport, _P]:
     """An open connection to `host`, an address, as `loop.create_connection` makes one.
 
     `config` None: that of the stack. Raises the OSError that a kernel's socket would raise. When
     the caller is cancelled, nothing of the attempt is left.
+
+    `fast_open`: the first text, which goes with the SYN if the peer has given us a cookie before,
+    and after the handshake otherwise (RFC 7413). A SYN may arrive twice: the peer's application
+    must bear it if this text is processed twice (§6.2).
     """
     if driver.closed:
         raise NotConnected("the network is closed")
@@ -435,7 +440,9 @@ async def create_connection(
         local_address=normal_address(local_host) if local_host else None,
         local_port=local_port,
         config=config,
+        fast_open=fast_open,
     )
+    later = fast_open[len(tcb.send_buffer) :] if fast_open else b""
     opening = _Opening(driver, tcb)
     tcb.user = opening
     driver.add_user(opening)
@@ -450,6 +457,8 @@ async def create_connection(
         driver.remove_user(opening)
     transport = TcpTransport(driver, tcb, protocol)
     transport.start()
+    if later:
+        transport.write(later)
     return transport, protocol
 
 
