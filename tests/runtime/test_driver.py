@@ -19,7 +19,7 @@ from tests.runtime.virtual import (
 )
 from ustack.device.base import Device
 from ustack.device.link import Link, LinkConfig
-from ustack.runtime.driver import READ_BUDGET, User
+from ustack.runtime.driver import LINGER_READS, READ_BUDGET, User
 from ustack.tcp.tcb import READABLE
 from ustack.wire import Buffer
 
@@ -113,6 +113,17 @@ class Descriptor(Wrapper):
     def close(self) -> None:
         super().close()
         os.close(self.event)
+
+
+class Echo(asyncio.Protocol):
+    """Answers at once, inside data_received."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
 
 
 class Vanishing(Wrapper):
@@ -227,9 +238,30 @@ async def test_a_device_with_a_descriptor_is_read_when_it_is_readable() -> None:
         sent = bytes(range(256)) * 4000
         writer.write(sent)
         assert await reader.readexactly(len(sent)) == sent
+        await asyncio.sleep(1)  # the last ACKs
         reads = device.reads
         await asyncio.sleep(600)
         assert device.reads == reads
+        writer.close()
+        await writer.wait_closed()
+
+
+@in_virtual_time
+async def test_after_an_answer_the_descriptor_is_read_a_few_times_more_and_then_no_more() -> None:
+    link = Link(gso_max=65535)
+    device = Descriptor(link.a)
+    async with (
+        network(device, [f"{NEAR}/24"]) as near,
+        network(link.b, [f"{FAR}/24"]) as far,
+    ):
+        await near.create_server(Echo, port=PORT)
+        reader, writer = await far.open_connection(NEAR, PORT)
+        for _ in range(10):
+            reads = device.reads
+            writer.write(b"ping")
+            assert await reader.readexactly(4) == b"ping"
+            await asyncio.sleep(10)
+            assert LINGER_READS < device.reads - reads < 5 * LINGER_READS
         writer.close()
         await writer.wait_closed()
 

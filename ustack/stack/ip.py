@@ -17,7 +17,7 @@ from ustack.tcp.seq import MASK32
 from ustack.tcp.tcb import Tcb
 from ustack.wire import Buffer, ipv4, ipv6, virtio
 from ustack.wire import tcp as wire_tcp
-from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
+from ustack.wire.checksum import checksum, ones_sum, pseudo_sum
 from ustack.wire.ecn import set_ecn_bits
 
 Write = Callable[[Sequence[Buffer], int], bool]
@@ -29,9 +29,12 @@ PATH_MTU_LIFETIME_US = 600 * 1_000_000  # RFC 1191 §6.3, RFC 8201 §5.3: 10 min
 MAX_PATH_MTUS = 4096  # destinations remembered
 MAX_QUEUE = 4096  # frames that wait for a device that is full; further answers are dropped
 
-_TOTAL_AND_ID = Struct("!HH")
 _WORD = Struct("!H")
-_TCP_TAIL = Struct("!IIHHHH")  # SEQ, ACK, offset and flags, window, checksum, urgent pointer
+# virtio_net_hdr, version to DSCP, total length, identification, fragment to protocol, checksum,
+# addresses and ports; then SEQ, ACK, offset and flags, window, checksum, urgent pointer
+_V4_TCP = Struct("!10s2sHH4sH12sIIHHHH")
+# virtio_net_hdr, version to flow label, payload length, next header to ports; then as above
+_V6_TCP = Struct("!10s4sH38sIIHHHH")
 _GSO_HEADER = virtio.HEADER
 
 
@@ -89,14 +92,25 @@ class Addresses:
 class HeaderTemplate:
     """The headers of one connection with everything in place that does not change."""
 
-    __slots__ = ("base", "ident", "ip_sum", "pseudo", "version")
+    __slots__ = (
+        "ends",
+        "first",
+        "gso_for",
+        "gso_start",
+        "ident",
+        "ip_sum",
+        "middle",
+        "pseudo",
+        "start",
+        "version",
+    )
 
     def __init__(
         self, tcb: Tcb, src: bytes, dst: bytes, *, offload: bool, ident: int, label: int
     ) -> None:
         """`ident`: the first IPv4 identification; `label`: the IPv6 flow label."""
         config = tcb.config
-        tail = wire_tcp.encode(tcb.local.port, tcb.remote.port, 0, 0, 0, 0)
+        ports = tcb.local.port.to_bytes(2, "big") + tcb.remote.port.to_bytes(2, "big")
         if len(src) == 4:
             self.version = 4
             head = ipv4.encode(
@@ -108,23 +122,40 @@ class HeaderTemplate:
                 dscp=config.dscp,
                 dont_fragment=config.path_mtu_discovery,
             )
-            zeroed = head[:2] + b"\0\0" + head[4:10] + b"\0\0" + head[12:]
-            self.ip_sum = ones_sum(zeroed)
-            head = zeroed
+            self.first = head[:2]
+            self.middle = head[6:10]
+            self.ends = head[12:] + ports
+            # of all but length, identification and the checksum itself
+            self.ip_sum = ones_sum(self.first + self.middle + head[12:])
         else:
             self.version = 6
             head = ipv6.encode(
                 src, dst, TCP, 0, hop_limit=config.ttl, dscp=config.dscp, flow_label=label
             )
+            self.first = head[:4]
+            self.middle = b""
+            self.ends = head[6:] + ports
             self.ip_sum = 0
         self.ident = ident
         self.pseudo = pseudo_sum(src, dst, TCP, 0)
-        start = virtio.PLAIN
+        self.start = virtio.PLAIN  # the virtio_net_hdr of one plain segment
         if offload:
-            start = _GSO_HEADER.pack(
+            self.start = _GSO_HEADER.pack(
                 virtio.NEEDS_CSUM, virtio.GSO_NONE, 0, 0, len(head), wire_tcp.CHECKSUM_OFFSET
             )
-        self.base = start + head + tail
+        self.gso_for = 0, 0
+        self.gso_start = b""
+
+    def super_start(self, mss: int, length: int) -> bytes:
+        """The virtio_net_hdr of a super-segment with a TCP header of `length` bytes."""
+        if self.gso_for != (mss, length):
+            at = 20 if self.version == 4 else 40
+            kind = virtio.GSO_TCPV4 if self.version == 4 else virtio.GSO_TCPV6
+            self.gso_for = mss, length
+            self.gso_start = _GSO_HEADER.pack(
+                virtio.NEEDS_CSUM, kind, at + length, mss, at, wire_tcp.CHECKSUM_OFFSET
+            )
+        return self.gso_start
 
 
 class Output:
@@ -208,51 +239,55 @@ class Output:
         """Send one segment, or super-segment, of `tcb` (transmit.Emit). False: device full."""
         template = tcb.header
         assert type(template) is HeaderTemplate
-        header = bytearray(template.base)
         length = 20 + len(options)  # TCP header
         mss = tcb.snd.mss
+        start = template.start
+        if size > mss and self._gso:
+            start = template.super_start(mss, length)
+            tcb.counters.segments_out += -(-size // mss)
+        else:
+            tcb.counters.segments_out += 1
+        ack = tcb.rcv.nxt & MASK32 if flags & wire_tcp.ACK else 0
+        # fold(x) for x > 0 is (x - 1) % 65535 + 1: one's complement sums count modulo 65535
+        pseudo = (template.pseudo + length + size - 1) % 65535 + 1
         if template.version == 4:
             total = 20 + length + size
             ident = template.ident
             template.ident = (ident + (size // mss or 1)) & 0xFFFF
-            _TOTAL_AND_ID.pack_into(header, 12, total, ident)
-            _WORD.pack_into(header, 20, ~fold(template.ip_sum + total + ident) & 0xFFFF)
-            at = 30
-        else:
-            _WORD.pack_into(header, 14, length + size)
-            at = 50
-        pseudo = fold(template.pseudo + length + size)
-        _TCP_TAIL.pack_into(
-            header,
-            at + 4,
-            seq & MASK32,
-            tcb.rcv.nxt & MASK32 if flags & wire_tcp.ACK else 0,
-            (length << 10) | flags,
-            window,
-            pseudo,
-            urgent,
-        )
-        header += options
-        if size > mss and self._gso:
-            _GSO_HEADER.pack_into(
-                header,
-                0,
-                virtio.NEEDS_CSUM,
-                virtio.GSO_TCPV4 if at == 30 else virtio.GSO_TCPV6,
-                at - 10 + length,
-                mss,
-                at - 10,
-                wire_tcp.CHECKSUM_OFFSET,
+            header = _V4_TCP.pack(
+                start,
+                template.first,
+                total,
+                ident,
+                template.middle,
+                65534 - (template.ip_sum + total + ident - 1) % 65535,
+                template.ends,
+                seq & MASK32,
+                ack,
+                length << 10 | flags,
+                window,
+                pseudo,
+                urgent,
             )
-            tcb.counters.segments_out += -(-size // mss)
         else:
-            tcb.counters.segments_out += 1
-            if not self._offload:
-                # the pseudo-header's sum stands in the field while the rest is summed
-                field = checksum(memoryview(header)[at:], *payload)
-                _WORD.pack_into(header, at + wire_tcp.CHECKSUM_OFFSET, field)
+            header = _V6_TCP.pack(
+                start,
+                template.first,
+                length + size,
+                template.ends,
+                seq & MASK32,
+                ack,
+                length << 10 | flags,
+                window,
+                pseudo,
+                urgent,
+            )
+        if options:
+            header += options
+        if not self._offload:
+            header = _with_checksum(header, 30 if template.version == 4 else 50, payload)
         if tcb.ecn is not None:
-            _mark(header, tcb.ecn.mark, flags)
+            header = _mark(header, tcb.ecn.mark, flags)
         if not self.send((header, *payload), tcb.note or note):
             return False
         if self.tracer is not None:
@@ -363,16 +398,29 @@ class Output:
         self.send((virtio.PLAIN + head + payload,), note)
 
 
-def _mark(header: bytearray, field: int, flags: int) -> None:
+def _mark(frame: bytes, field: int, flags: int) -> bytes:
     """Put the ECN field into a frame of Output.emit.
 
     Of a super-segment with CWR only the first piece has it (RFC 3168 §6.1.2): the device must know
     (virtio 1.2 §5.1.6.2).
     """
+    header = bytearray(frame)
     if header[1] != virtio.GSO_NONE and flags & wire_tcp.CWR:
         header[1] |= virtio.GSO_ECN
     if field:
         set_ecn_bits(header, virtio.HEADER_LEN, field)
+    return bytes(header)
+
+
+def _with_checksum(frame: bytes, at: int, payload: Sequence[Buffer]) -> bytes:
+    """Complete the checksum: the pseudo-header's sum stands in the field while the rest is summed.
+
+    The TCP header is frame[at:].
+    """
+    header = bytearray(frame)
+    field = checksum(memoryview(header)[at:], *payload)
+    _WORD.pack_into(header, at + wire_tcp.CHECKSUM_OFFSET, field)
+    return bytes(header)
 
 
 class PathMtus:

@@ -579,6 +579,11 @@ class Stack:
         if not self._dirty and not output.queue:
             self.acks_held = False
             return True
+        if again and len(self._dirty) == 1 and not output.queue:
+            tcb = self._dirty[0]  # a dialogue
+            if tcb.events & READABLE and _only_acks(tcb):
+                self.acks_held = True
+                return True
         if not output.begin(write, now):
             output.end()
             return False

@@ -401,15 +401,15 @@ def _established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) 
     them is acknowledged (Karn's rule, RFC 6298 §3), but none was lost.
     """
     snd = tcb.snd
+    if tcb.retransmits or sent_twice:
+        if tcb.ts_on and seg.tsval is not None and seg.tsecr:
+            _measure_echo(tcb, seg.tsecr, now)
     if tcb.retransmits:
-        _measure(tcb, None, seg.tsval, seg.tsecr, now)
         if not tcb.rtt.srtt:
             tcb.rtt.distrust_initial()
         if tcb.retransmits > 1 and tcb.congestion is not None:
             tcb.congestion.on_rto(0, 0, now, repeated=True)  # RFC 6928 §2: begin with one segment
-    elif sent_twice:
-        _measure(tcb, None, seg.tsval, seg.tsecr, now)
-    elif tcb.timers.rto is not NEVER:
+    elif not sent_twice and tcb.timers.rto is not NEVER:
         tcb.rtt.sample(now - tcb.last_data_sent_at)
     tcb.retransmits = 0
     tcb.rtt.reset_backoff()
@@ -500,7 +500,10 @@ def _advance(
 ) -> None:  # hot
     """SND.UNA has moved to `ack`: measure, free the text, and set the timers anew."""
     board, timers, buffer = tcb.scoreboard, tcb.timers, tcb.send_buffer
-    _measure(tcb, sent_at, tsval, tsecr, now)
+    if sent_at is not None:
+        tcb.rtt.sample(now - sent_at)
+    elif tcb.ts_on and tsval is not None and tsecr:
+        _measure_echo(tcb, tsecr, now)
     buffer.release(ack)
     if tcb.marks is not None and tcb.marks.acknowledged(ack, now):
         tcb.events |= REPORTED
@@ -520,7 +523,22 @@ def _advance(
         timers.user = now + user_timeout if tcb.stalled_since != NEVER else NEVER
     elif timers.user != NEVER:
         timers.user = NEVER
-    _tell_writer(tcb, now)
+    waiting = buffer.end - buffer.start
+    if not waiting:
+        tcb.events |= DRAINED
+    if tcb.send_full:
+        _wake_writer(tcb, waiting, now)
+
+
+def _wake_writer(tcb: Tcb, waiting: int, now: int) -> None:
+    """The user, who found the buffer full, may write again once a third of it is free."""
+    if not tcb.cwnd_limited:  # else a larger buffer would only wait longer
+        buffer_sizes.expand_send_buffer(tcb)
+    if waiting <= tcb.send_buffer.limit * 2 // 3:
+        tcb.send_full = False
+        tcb.events |= WRITABLE
+        if tcb.chronograph is not None:
+            tcb.chronograph.stop(SEND_BUFFER, now)
 
 
 def _grow(tcb: Tcb, acked: int, flight: int, now: int) -> None:  # hot
@@ -541,38 +559,20 @@ def _moves_window(tcb: Tcb, seg: Segment, window: int) -> bool:
     return seg.seq > snd.wl1 or (seg.seq == snd.wl1 and (window > snd.wnd or not window))
 
 
-def _measure(tcb: Tcb, sent_at: int | None, tsval: int | None, tsecr: int, now: int) -> None:
-    """Take an RTT sample: from our own record in µs, else from the echoed timestamp (§4.1).
+def _measure_echo(tcb: Tcb, tsecr: int, now: int) -> None:
+    """Take an RTT sample from the echoed timestamp (RFC 7323 §4.1).
 
-    The record is better than a clock of 1 ms; it is missing where Karn's rule forbids it. An echo
-    from before the last timeout is not used: if only the ACK of the first copy was lost, the
-    receiver answers the second with the echo of the first (RFC 7323 §4.3 leaves TS.Recent alone
-    for text below the window), and the RTO would feed on itself.
+    Our own record in µs is better than a clock of 1 ms, so this is for where Karn's rule forbids
+    the record. An echo from before the last timeout is not used: if only the ACK of the first copy
+    was lost, the receiver answers the second with the echo of the first (RFC 7323 §4.3 leaves
+    TS.Recent alone for text below the window), and the RTO would feed on itself.
     """
-    if sent_at is not None:
-        tcb.rtt.sample(now - sent_at)
-    elif tcb.ts_on and tsval is not None and tsecr:
-        elapsed_ms = (timestamp(tcb, now) - tsecr) & MASK32
-        recovery = tcb.recovery
-        if elapsed_ms < 0x8000_0000 and not (  # less 1: the clock's granularity
-            recovery.phase is LOSS and (elapsed_ms - 1) * 1000 > now - recovery.timed_out_at
-        ):
-            tcb.rtt.sample(elapsed_ms * 1000 or 1000)
-
-
-def _tell_writer(tcb: Tcb, now: int) -> None:
-    buffer = tcb.send_buffer
-    waiting = buffer.end - buffer.start
-    if not waiting:
-        tcb.events |= DRAINED
-    if tcb.send_full:
-        if not tcb.cwnd_limited:  # else a larger buffer would only wait longer
-            buffer_sizes.expand_send_buffer(tcb)
-        if waiting <= buffer.limit * 2 // 3:
-            tcb.send_full = False
-            tcb.events |= WRITABLE
-            if tcb.chronograph is not None:
-                tcb.chronograph.stop(SEND_BUFFER, now)
+    elapsed_ms = (timestamp(tcb, now) - tsecr) & MASK32
+    recovery = tcb.recovery
+    if elapsed_ms < 0x8000_0000 and not (  # less 1: the clock's granularity
+        recovery.phase is LOSS and (elapsed_ms - 1) * 1000 > now - recovery.timed_out_at
+    ):
+        tcb.rtt.sample(elapsed_ms * 1000 or 1000)
 
 
 def _window_opened(tcb: Tcb, now: int) -> None:

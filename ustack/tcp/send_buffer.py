@@ -52,7 +52,10 @@ class SendBuffer:
             if size <= 0:
                 return 0
             data = memoryview(data)[:size]
-        if size < SMALL_WRITE:
+        if size < SMALL_WRITE and self.start == self.end and type(data) is bytes:
+            self._starts.append(self.end)  # a dialogue: it leaves before the next one comes
+            self._chunks.append(data)
+        elif size < SMALL_WRITE:
             if self._tail is None:
                 self._tail = bytearray(data)
             else:
@@ -124,6 +127,8 @@ class SendBuffer:
         if self._tail is not None and end > self.end - len(self._tail):
             self._seal()
         starts, chunks = self._starts, self._chunks
+        if start == self.start and end == self.end and len(chunks) == 1 and start == starts[0]:
+            return [chunks[0]]  # a dialogue: one write, sent as a whole
         index = bisect_right(starts, start) - 1
         chunk, offset = chunks[index], start - starts[index]
         if offset + end - start <= len(chunk):  # the common case: all in one chunk

@@ -214,18 +214,13 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     if not board.in_flight and now - tcb.last_data_sent_at > tcb.rtt.rto:
         tcb.congestion.on_idle(now - tcb.last_data_sent_at, tcb.rtt.rto)
     budget = QUANTUM
-    while board.owed and not recovery.held:
-        size = _resend(tcb, now, emit)
-        if size < 0:
-            return False
-        if not size:
-            break
-        budget -= size
+    if board.owed and not recovery.held:
+        budget = _send_lost(tcb, now, emit, budget)
         if budget <= 0:
             return False
-    if board.owed and recovery.phase is LOSS and not recovery.held:
-        _arm(tcb, now)
-        return True  # after a timeout, what was lost goes first
+        if board.owed and recovery.phase is LOSS:
+            _arm(tcb, now)
+            return True  # after a timeout, what was lost goes first
     sent_new = False
     buffer = tcb.send_buffer
     mss = snd.mss
@@ -258,6 +253,8 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         sent_new = True
         if tcb.timers.rto == NEVER:
             tcb.timers.rto = now + tcb.rtt.rto  # RFC 6298 §5.1
+        if end >= buffer.end and (fin or not tcb.fin_queued):
+            break
         quota -= size
         budget -= size
         if budget <= 0:
@@ -275,6 +272,21 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         _note_limit(tcb, quota, now)
     _arm(tcb, now)
     return True
+
+
+def _send_lost(tcb: Tcb, now: int, emit: Emit, budget: int) -> int:
+    """Send again what was lost, as much as the windows allow, and at most `budget` bytes.
+
+    Returns what is left of it, 0 or less: the device is full or the quantum is used up.
+    """
+    while budget > 0 and tcb.scoreboard.owed and not tcb.recovery.held:
+        size = _resend(tcb, now, emit)
+        if size < 0:
+            return 0
+        if not size:
+            break
+        budget -= size
+    return budget
 
 
 def _note_limit(tcb: Tcb, quota: int, now: int) -> None:
@@ -320,6 +332,10 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
         return 0
     mss = snd.mss
     room = snd.una + snd.wnd - snd.nxt
+    if 0 < unsent <= mss and unsent <= room and unsent <= quota and snd.small_end <= snd.una:
+        if not tcb.cork:
+            tcb.override = False
+            return unsent  # a dialogue: all there is, and nothing that could hold it back
     size = min(unsent, room)
     if size > snd.gso_limit:
         size = snd.gso_limit

@@ -93,8 +93,10 @@ def receive(tcb: Tcb, limit: int, now: int) -> Buffer:
         text_was_read(tcb, now)
     # Window update, decided as Linux does: only when the peer may be running out of window and
     # the update at least doubles it, so a reader that keeps pace causes no ACK of its own.
+    window = rcv.adv - rcv.nxt
+    if 2 * window > receive_buffer.limit:
+        return data
     if not tcb.ack_now and not tcb.closed and tcb.state in (ESTABLISHED, *_HALF_OPEN):
-        window = rcv.adv - rcv.nxt
         free = receive_buffer.ceiling - receive_buffer.readable
         free = min(free, receive_buffer.limit, 0xFFFF << rcv.wscale)  # what the field can say
         if 2 * window <= free and free - window >= min(receive_buffer.limit // 2, rcv.mss):
