@@ -287,11 +287,11 @@ def test_a_segment_right_behind_a_reset_finds_nobody() -> None:
 
 
 def test_a_flush_takes_no_more_than_its_budget_of_turns() -> None:
-    host = Host(tcp=TcpConfig(initial_window_segments=100_000))
+    host = Host(tcp=TcpConfig(initial_window_segments=100_000, send_buffer=1 << 20))
     tcbs = [Peer(host, port).establish(wscale=14, mss=1400) for port in range(40000, 40040)]
     host.room = None
     for tcb in tcbs:
-        host.stack.send(tcb, bytes(200_000), host.now)
+        host.stack.send(tcb, bytes(400_000), host.now)
     host.stack.flush(host.now, lambda parts, now: True)
     assert host.stack.next_deadline() == 0
     for _ in range(10):

@@ -41,6 +41,7 @@ from ustack.stack.time_wait import TimeWait, Verdict
 from ustack.stack.time_waits import TimeWaits
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.stack.trace import Tracer
+from ustack.stack.trains import MIN_FRAME, follows
 from ustack.tcp import user_calls
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.fast_open import CLIENT, Cookie
@@ -57,7 +58,7 @@ from ustack.tcp.handshake import (
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.receive_buffer import COPY_BELOW
 from ustack.tcp.segment import Segment
-from ustack.tcp.segment_arrives import predicted, segment_arrives
+from ustack.tcp.segment_arrives import continued, predicted, segment_arrives
 from ustack.tcp.seq import unwrap
 from ustack.tcp.state import CLOSED, ESTABLISHED, TIME_WAIT
 from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb, retire
@@ -74,7 +75,7 @@ from ustack.wire.virtio import CHECKSUM_KNOWN
 
 TCP = 6
 PURE_ACK_SIZES = (V4_SIZE, V6_SIZE)
-FLUSH_BUDGET = 32  # turns of connections in one flush; then input has its turn
+FLUSH_BUDGET = 16  # turns of connections in one flush; then input has its turn
 
 # IPv4 without options or IPv6, then TCP: total or payload length, (v4: fragment,) SEQ, ACK,
 # offset and flags, window, urgent pointer
@@ -132,6 +133,7 @@ class Stack:
         self._dirty: list[Tcb] = []
         self._eventful: dict[Tcb | Listener, None] = {}
         self.acks_held = False  # the last flush left ACKs for the next one
+        self._leader: Tcb | None = None  # its segment has just come as predicted
         self._connections = 0
         self._challenge_limit = RateLimit(config.challenge_acks_per_second, randrange)
         self._reset_limit = RateLimit(config.resets_per_second)
@@ -169,18 +171,36 @@ class Stack:
     def input_batch(self, frames: Sequence[bytes], now: int) -> None:  # hot
         """Digest frames that the device had at once; as `input` for each, but for pure ACKs that
         the next frame supersedes. Never raises."""
-        previous: bytes | None = None
-        for frame in frames:
-            if previous is not None:
-                if len(previous) in PURE_ACK_SIZES and superseded(previous, frame):
+        watched = self._probe is not None or self._tracer is not None
+        count, index = len(frames), 0
+        while index < count:
+            frame = frames[index]
+            index += 1
+            if index < count and len(frame) in PURE_ACK_SIZES:
+                if superseded(frame, frames[index]):
                     self.counters["acks-superseded"] += 1
                     if self._probe is not None:
-                        self._probe.received(previous, "superseded by the next ACK", now)
-                else:
-                    self.input(previous, now)
+                        self._probe.received(frame, "superseded by the next ACK", now)
+                    continue
+            self._leader = None
+            self.input(frame, now)
+            if self._leader is not None and len(frame) >= MIN_FRAME and not watched:
+                index += self._take_train(self._leader, frames, index, now)
+
+    def _take_train(self, tcb: Tcb, frames: Sequence[bytes], index: int, now: int) -> int:  # hot
+        """Digest the frames from `index` on that follow what `tcb` has just taken without a gap.
+
+        Returns how many they were.
+        """
+        texts: list[Buffer] = []
+        previous = frames[index - 1]
+        for frame in frames[index:]:
+            start = follows(previous, frame) if len(frame) >= MIN_FRAME else 0
+            if not start:
+                break
+            texts.append(memoryview(frame)[start:])
             previous = frame
-        if previous is not None:
-            self.input(previous, now)
+        return len(texts) if texts and continued(tcb, texts, now) else 0
 
     def _input(self, frame: bytes, now: int) -> None:  # hot
         """The common case, TCP behind a plain IPv4 or IPv6 header, straight to its connection."""
@@ -230,6 +250,7 @@ class Stack:
                 frame[text:end] if end - text < COPY_BELOW else memoryview(frame)[text:end]
             )
             if predicted(found, raw_seq, raw_ack, window, tsval, tsecr, payload, now):
+                self._leader = found
                 if self._probe is not None:
                     self._probe.received(frame, "", now)
                 if self._tracer is not None:

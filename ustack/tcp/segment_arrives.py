@@ -3,6 +3,8 @@
 LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for them.
 """
 
+from collections.abc import Sequence
+
 from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, tail_loss
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
@@ -203,6 +205,28 @@ def predicted(
             _measure_for_window(tcb, tsecr, size, now)
         if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
             tcb.flush_now = True
+    return True
+
+
+def continued(tcb: Tcb, texts: Sequence[Buffer], now: int) -> bool:  # hot
+    """Digest more text that follows a segment which has just been taken as `predicted`.
+
+    The segments that bring it say nothing else that is new. False: they have to be taken one by
+    one, and nothing was done.
+    """
+    rcv, receive_buffer, counters = tcb.rcv, tcb.receive_buffer, tcb.counters
+    size = sum(map(len, texts))
+    nxt = rcv.nxt + size
+    if nxt > rcv.adv or tcb.closed or rcv.mss_seen < rcv.mss or tcb.config.ack_every_second_segment:
+        return False
+    for text in texts:
+        receive_buffer.append(text)
+    rcv.nxt = nxt
+    tcb.snd.wl1 = nxt - len(texts[-1])
+    counters.segments_in += len(texts)
+    counters.data_segments_in += len(texts)
+    counters.bytes_received += size
+    tcb.ack_owed += size
     return True
 
 
