@@ -547,22 +547,23 @@ def _advance(
         timers.user = now + user_timeout if tcb.stalled_since != NEVER else NEVER
     elif timers.user != NEVER:
         timers.user = NEVER
+    _tell_writer(tcb, now)
+
+
+def _tell_writer(tcb: Tcb, now: int) -> None:  # hot
+    """There is room in the send buffer: the user, if it was full, may write again at a third."""
+    buffer = tcb.send_buffer
     waiting = buffer.end - buffer.start
     if not waiting:
         tcb.events |= DRAINED
     if tcb.send_full:
-        _wake_writer(tcb, waiting, now)
-
-
-def _wake_writer(tcb: Tcb, waiting: int, now: int) -> None:
-    """The user, who found the buffer full, may write again once a third of it is free."""
-    if not tcb.cwnd_limited:  # else a larger buffer would only wait longer
-        buffer_sizes.expand_send_buffer(tcb)
-    if waiting <= tcb.send_buffer.limit * 2 // 3:
-        tcb.send_full = False
-        tcb.events |= WRITABLE
-        if tcb.chronograph is not None:
-            tcb.chronograph.stop(SEND_BUFFER, now)
+        if not tcb.cwnd_limited:  # else a larger buffer would only wait longer
+            buffer_sizes.expand_send_buffer(tcb)
+        if waiting <= buffer.limit * 2 // 3:
+            tcb.send_full = False
+            tcb.events |= WRITABLE
+            if tcb.chronograph is not None:
+                tcb.chronograph.stop(SEND_BUFFER, now)
 
 
 def _grow(tcb: Tcb, acked: int, flight: int, now: int) -> None:  # hot
