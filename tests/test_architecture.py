@@ -33,7 +33,8 @@ LAYERS: dict[str, set[str]] = {
 TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
-    | {"chronograph", "send_buffer", "send_marks", "receive_buffer", "receive_tuning"},
+    | {"chronograph", "send_buffer", "send_marks"}
+    | {"receive_buffer", "receive_tuning", "mtu_search"},
     {"scoreboard", "syn_cookies", "siphash", "prr", "undo"},
     {"recovery", "fast_open"},
     {"tcb"},
@@ -41,6 +42,7 @@ TCP_ROWS: list[set[str]] = [
     {"accurate_ecn"},
     {"ecn_handshake"},
     {"handshake"},
+    {"mtu_probing"},
     {"dubious_ack"},
     {"user_calls", "segment_arrives", "timeouts", "transmit"},
 ]

@@ -69,6 +69,11 @@ class TcpConfig:
     dscp: int = 0  # RFC 2474 code point of every segment (MUST-48)
     ttl: int = 64  # MUST-49; also the IPv6 hop limit
     path_mtu_discovery: bool = True  # DF set, RFC 1191
+    mtu_probing: int = 1  # RFC 4821: 0 never, 1 after a black hole (Linux: 0), 2 from the start
+    base_mss: int = 1024  # where probing begins; Linux tcp_base_mss, RFC 4821 §7.2
+    mtu_probe_floor: int = 48  # the smallest segments that a black hole can lead to
+    mtu_probe_threshold: int = 8  # a range smaller than this is not searched any further
+    mtu_probe_interval_us: int = 600 * SECOND  # then larger sizes are tried again
 
     # Receiving
     receive_buffer: int | None = None  # bounds the window and what is held; None: autotuned
@@ -108,6 +113,9 @@ class TcpConfig:
             for name in (buffer, f"{buffer}_initial", f"{buffer}_max"):
                 if getattr(self, name) is not None:
                     _within(name, getattr(self, name), 1, 1 << 30)  # RFC 7323 §2.3
+        _within("mtu_probing", self.mtu_probing, 0, 2)
+        _within("mtu_probe_floor", self.mtu_probe_floor, 8, 65535)
+        _within("base_mss", self.base_mss, 8, 65535)
         if self.mss is not None:
             _within("mss", self.mss, 1, 65535)
 

@@ -275,3 +275,26 @@ def test_a_tenth_of_the_packets_is_marked() -> None:
         set_ecn_bits(frame, HEADER_LEN, ECT0)
         faults.accept(bytes(frame), 0)
     assert 150 < faults.counters["marked"] < 250
+
+
+def test_a_black_hole_swallows_what_is_larger_and_nothing_else() -> None:
+    config = LinkConfig(mtu=100)
+    frames = [
+        PLAIN + number.to_bytes(4, "big") + bytes(size) for number, size in enumerate((96, 97))
+    ]
+    faults = Faults(config, random.Random(1))
+    for frame in frames:
+        faults.accept(frame, 0)
+    assert faults.due(0, 64) == frames[:1]
+    assert faults.counters["too_large"] == 1
+
+
+def test_a_black_hole_measures_wire_packets_and_not_super_segments() -> None:
+    frame = tcp_frame(bytes(4000), gso_size=1000)
+    faults = Faults(LinkConfig(mtu=1100), random.Random(1))
+    faults.accept(frame, 0)
+    assert len(faults.due(0, 64)) == 4
+    faults = Faults(LinkConfig(mtu=900), random.Random(1))
+    faults.accept(frame, 0)
+    assert faults.due(0, 64) == []
+    assert faults.counters["too_large"] == 4

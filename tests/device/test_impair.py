@@ -43,6 +43,7 @@ def test_every_item_of_the_option_text_is_understood() -> None:
         ("rate=64kbit", ImpairConfig(rate_bps=64_000)),
         ("rate=2.5gbit", ImpairConfig(rate_bps=2_500_000_000)),
         ("rate=9600bit", ImpairConfig(rate_bps=9600)),
+        ("mtu=1400", ImpairConfig(mtu=1400)),
     ],
 )
 def test_units_and_spaces_are_understood(text: str, config: ImpairConfig) -> None:
@@ -65,6 +66,7 @@ def test_units_and_spaces_are_understood(text: str, config: ImpairConfig) -> Non
         "rate=100MBps",
         "queue=0",
         "queue=ten",
+        "mtu=-1",
         "queue=1.5",
         "seed=-1",
         "lose=1%",

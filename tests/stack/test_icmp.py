@@ -18,6 +18,7 @@ from tests.stack.host import (
 )
 from ustack.config import TcpConfig
 from ustack.errors import ConnectionRefused, HostUnreachable
+from ustack.tcp.mtu_search import MtuSearch
 from ustack.tcp.state import CLOSED, ESTABLISHED, SYN_SENT
 from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR, Tcb
 from ustack.wire import icmp, ipv4, ipv6, udp
@@ -329,6 +330,22 @@ def test_a_pure_ack_may_be_what_was_too_big(version: int) -> None:
     too_big(peer, 1300, seq=10_001)
     assert tcb.path_mtu_payload == 1300 - (40 if version == 4 else 60)
     assert host.drops() == {"icmp-path-mtu": 1}
+
+
+@both_versions
+def test_a_router_s_word_about_a_path_mtu_probe_is_no_congestion(version: int) -> None:
+    # RFC 8201 §5.4, RFC 4821 §7.5. The probe is stood in for by the first segments in flight.
+    host, peer, tcb = sending(version)
+    congestion = tcb.congestion
+    assert congestion is not None
+    tcb.mtu = MtuSearch(600, tcb.path_mtu_payload, host.now)
+    tcb.mtu.sent(tcb.path_mtu_payload, tcb.snd.una, tcb.snd.una + 1400, 0)
+    cwnd, ssthresh = congestion.cwnd, congestion.ssthresh
+    too_big(peer, 1400)
+    assert (tcb.mtu.size, tcb.mtu.high) == (0, MSS)  # the peer's MSS
+    assert tcb.snd.mss == 600
+    assert congestion.ssthresh == ssthresh
+    assert congestion.cwnd == cwnd * 600 // MSS  # as many segments as before
 
 
 @both_versions

@@ -97,7 +97,7 @@ class Scenario:
     def is_smooth(self) -> bool:
         """Every packet arrives, and in order."""
         return not self.incidents and all(
-            not (unreliability(link) or link.reorder or link.rate_bps)
+            not (unreliability(link) or link.reorder or link.rate_bps or link.mtu)
             for link in (self.there, self.back)
         )
 

@@ -20,6 +20,7 @@ REORDER_HOLD_US = 1_000  # a packet held back for reordering waits no longer for
 COUNTERS = (
     "passed",
     "lost",
+    "too_large",
     "duplicated",
     "marked",
     "corrupted",
@@ -41,22 +42,22 @@ class LinkConfig:
     ecn: float = 0.0  # packets that say ECT are marked CE (RFC 3168 §5); others are left alone
     corrupt: float = 0.0  # one bit is flipped somewhere in the IP packet
     rate_bps: int = 0  # bits of IP packets per second; 0: unlimited
+    mtu: int = 0  # larger IP packets vanish without a word (a black hole); 0: none does
     queue: int = 1000  # packets waiting for the rate, then tail drop; Linux txqueuelen: 1000
 
     def __post_init__(self) -> None:
         for probability in (self.loss, self.reorder, self.duplicate, self.corrupt, self.ecn):
             if not 0.0 <= probability <= 1.0:
                 raise UsageError("a probability must lie between 0 and 100 %")
-        if min(self.delay_us, self.jitter_us, self.rate_bps) < 0:
-            raise UsageError("delay, jitter and rate must not be negative")
+        if min(self.delay_us, self.jitter_us, self.rate_bps, self.mtu) < 0:
+            raise UsageError("delay, jitter, rate and mtu must not be negative")
         if self.queue < 1:
             raise UsageError("queue must be at least one packet")
 
     def needs_wire_packets(self) -> bool:
         """Whether a super-segment must be split before the faults can be true to the wire."""
-        return bool(
-            self.loss or self.reorder or self.duplicate or self.ecn or self.corrupt or self.rate_bps
-        )
+        chances = self.loss or self.reorder or self.duplicate or self.ecn or self.corrupt
+        return bool(chances or self.rate_bps or self.mtu)
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class _HeldBack:
 class Faults:
     """One direction: frames go in at `accept` and come out of `due`, in the order of their time.
 
-    In this order, per packet: loss, duplication, mark, corruption, queue and rate, then delay.
+    In this order, per packet: size, loss, duplication, mark, corruption, queue, rate, delay.
     Jitter alone keeps the order (netem lets it reorder; a real path hardly does). `reorder` is
     netem's: the chosen packet skips the delay and so overtakes those before it. On a link without
     delay there is nothing to overtake, so there it is held back until one to three later packets
@@ -106,6 +107,9 @@ class Faults:
             return
         config = self.config
         for packet in packets:
+            if config.mtu and len(packet) - HEADER_LEN > config.mtu:
+                self.counters["too_large"] += 1
+                continue
             if self._chance(config.loss):
                 self.counters["lost"] += 1
                 continue

@@ -53,16 +53,17 @@ def parse_impair(text: str) -> ImpairConfig:
             probabilities[key] = _percentage(item, value)
         elif key == "rate":
             numbers[key] = _quantity(item, value, _RATE_UNITS_BPS, "100mbit, 64kbit or 1gbit")
-        elif key in ("queue", "seed"):
+        elif key in ("queue", "seed", "mtu"):
             numbers[key] = _count(item, value)
         else:
-            known = "delay, jitter, loss, reorder, duplicate, ecn, corrupt, rate, queue, seed"
+            known = "delay, jitter, loss, reorder, duplicate, ecn, corrupt, rate, mtu, queue, seed"
             raise UsageError(f"impair: {item!r}: the items are {known}")
     return ImpairConfig(
         delay_us=times.get("delay", 0),
         jitter_us=times.get("jitter", 0),
         rate_bps=numbers.get("rate", 0),
         queue=numbers.get("queue", LinkConfig().queue),
+        mtu=numbers.get("mtu", 0),
         seed=numbers.get("seed", 1),
         **probabilities,
     )

@@ -19,7 +19,7 @@ class UnknownSetting(Exception):
 class Environment:
     """What commands have configured so far. New sockets start from `tcp`."""
 
-    tcp: TcpConfig = field(default_factory=TcpConfig)
+    tcp: TcpConfig = field(default_factory=lambda: TcpConfig(mtu_probing=0))  # as Linux
     stack: StackConfig = field(default_factory=StackConfig)
     notes: list[str] = field(default_factory=list)
 
@@ -166,6 +166,11 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_rmem": _memory("receive_buffer", 2),
     "tcp_wmem": _memory("send_buffer", 1),
     "tcp_moderate_rcvbuf": _switch("moderate_receive_buffer"),
+    "tcp_mtu_probing": _tcp("mtu_probing"),
+    "tcp_base_mss": _tcp("base_mss"),
+    "tcp_mtu_probe_floor": _tcp("mtu_probe_floor"),
+    "tcp_probe_interval": _tcp("mtu_probe_interval_us", SECOND),
+    "tcp_probe_threshold": _tcp("mtu_probe_threshold"),
     "tcp_rfc1337": _switch("rfc1337"),
     "tcp_early_retrans": _tail_loss_probe,
     "tcp_ecn": _tcp("ecn"),
@@ -209,7 +214,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_app_win": "31",
     "tcp_autocorking": "0",
     "tcp_available_congestion_control": "",
-    "tcp_base_mss": "1024",
     "tcp_comp_sack_nr": "0",
     "tcp_dsack": "1",
     "tcp_fack": "0",
@@ -218,15 +222,12 @@ _FIXED: Mapping[str, str] = {
     "tcp_migrate_req": "0",
     "tcp_min_snd_mss": "48",
     "tcp_min_tso_segs": "",
-    "tcp_mtu_probing": "0",
     "tcp_no_metrics_save": "1",
     "tcp_no_ssthresh_metrics_save": "1",
     "tcp_notsent_lowat": "4294967295",
     "tcp_pacing_ca_ratio": "",
     "tcp_pacing_ss_ratio": "",
     "tcp_plb_enabled": "0",
-    "tcp_probe_interval": "",
-    "tcp_probe_threshold": "",
     "tcp_reflect_tos": "0",
     "tcp_retrans_collapse": "0",
     "tcp_shrink_window": "0",

@@ -4,7 +4,7 @@ What `Recovery` decides from numbers is put together here from the Tcb and the s
 timers follow from it.
 """
 
-from ustack.tcp import tail_loss
+from ustack.tcp import mtu_probing, tail_loss
 from ustack.tcp.handshake import timestamp
 from ustack.tcp.recovery import FAST, LOSS, OPEN, AckNews
 from ustack.tcp.segment import Segment
@@ -69,6 +69,7 @@ def digest(
         return 0
     waiting = timers.pto != NEVER or timers.reorder != NEVER
     episodes = recovery.episodes
+    before = mtu_probing.before_recovery(tcb)
     grow = recovery.on_ack(
         board,
         tcb.congestion,
@@ -85,6 +86,7 @@ def digest(
             now=now,
         ),
     )
+    mtu_probing.after_recovery(tcb, before, now)
     if recovery.episodes != episodes:
         tail_loss.give_up(tcb)
     wait = recovery.reorder_wait
@@ -119,9 +121,11 @@ def on_reorder_timeout(tcb: Tcb, now: int) -> None:
     if not board.in_flight:
         return
     episodes = recovery.episodes
+    before = mtu_probing.before_recovery(tcb)
     recovery.on_reorder_timeout(
         board, tcb.congestion, tcb.rtt, una=snd.una, nxt=snd.nxt, mss=snd.mss, now=now
     )
+    mtu_probing.after_recovery(tcb, before, now)
     if recovery.episodes != episodes:
         tail_loss.give_up(tcb)
     if recovery.reorder_wait:

@@ -15,9 +15,10 @@ from ustack.tcp.buffer_sizes import (
 )
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.fast_open import Cookie, FastOpen
+from ustack.tcp.mtu_search import MtuSearch
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import SYN_RECEIVED, set_state
-from ustack.tcp.tcb import NEVER, READABLE, Tcb
+from ustack.tcp.tcb import NEVER, READABLE, Tcb, option_bytes
 from ustack.wire import Buffer
 from ustack.wire.tcp_options import Options, encode_options
 
@@ -26,6 +27,7 @@ DEFAULT_MSS_IPV6 = 1220
 MIN_MSS = 48  # bytes; Linux TCP_MIN_SND_MSS: smaller values only serve attacks
 NOP_NOP_TS = 0x0101080A  # its layout (RFC 7323 appendix A)
 MAX_WSCALE = 14  # RFC 7323 §2.3
+AT_ONCE = 2  # `mtu_probing`: path MTU probes from the start
 MAX_OPTIONS = 40  # bytes, RFC 9293 §3.1
 MAX_IP_PACKET = 65535  # bytes
 IPV4_TCP_HEADERS = 40  # bytes
@@ -180,11 +182,25 @@ def open_fast(tcb: Tcb, text: Buffer, cookie: Cookie | None) -> None:
 def start_sending(tcb: Tcb) -> None:
     """Both SYNs are known: set the segment size and make the congestion controller."""
     resize_segments(tcb)
+    if tcb.config.mtu_probing == AT_ONCE and tcb.config.path_mtu_discovery:
+        low = tcb.config.base_mss + option_bytes(tcb)
+        tcb.mtu = MtuSearch(low, segment_room(tcb), tcb.last_received_at)
+        if not tcb.passive:  # Linux: a listener's child goes down to it only after its first probe
+            resize_segments(tcb)
     tcb.probing_tail = tcb.sack_on and tcb.config.tail_loss_probe
     tcb.recovery.agreed(tcb.sack_on, tcb.config.rack, tcb.config.reordering)
     tcb.congestion = REGISTRY[tcb.config.congestion](
         tcb.snd.mss, tcb.config.initial_window_segments
     )
+
+
+def segment_room(tcb: Tcb) -> int:
+    """Text and options that a packet may carry, as far as the peer, the routers and the user have
+    said."""
+    room = min(tcb.snd.adv_mss, tcb.path_mtu_payload)
+    if tcb.config.mss is not None:
+        room = min(room, tcb.config.mss)  # Linux: TCP_MAXSEG caps both directions
+    return room
 
 
 def resize_segments(tcb: Tcb) -> None:
@@ -193,9 +209,10 @@ def resize_segments(tcb: Tcb) -> None:
     MUST-16: min(SendMSS, path MTU less headers) less the TCP options: timestamps, AccECN counters.
     """
     snd = tcb.snd
-    size = min(snd.adv_mss, tcb.path_mtu_payload)
-    if tcb.config.mss is not None:
-        size = min(size, tcb.config.mss)  # Linux: TCP_MAXSEG caps both directions
+    size = segment_room(tcb)
+    if tcb.mtu is not None:
+        tcb.mtu.bound(size)
+        size = tcb.mtu.low
     if tcb.ts_on:
         size -= TIMESTAMP_OPTION
     if tcb.ecn is not None:

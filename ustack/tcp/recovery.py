@@ -419,6 +419,15 @@ class Recovery:
         self.frto = self.held = False
         self.undo = None
 
+    def excuse(self, nxt: int) -> None:
+        """The loss that has just begun an episode was none of congestion: what is marked lost is
+        sent again, and that is all. Linux tcp_simple_retransmit, for a path MTU probe."""
+        self.episodes -= 1
+        self.phase = LOSS
+        self.point = nxt
+        self.frto = self.held = False
+        self.undo = None
+
     def _after_timeout(
         self, board: Scoreboard, congestion: CongestionControl, news: AckNews
     ) -> None:

@@ -380,6 +380,16 @@ class Scoreboard:
             self._split(0, first.start + size)
         return self._lose(first)
 
+    def mark_lost(self, end: int) -> None:
+        """What lies below `end` and was not SACKed is to be sent again, in segments of any size."""
+        for index, entry in enumerate(self._ranges):
+            if entry.start >= end:
+                break
+            if entry.end > end:
+                self._split(index, end)
+            if not (entry.sacked or entry.lost):
+                self._lose(entry)
+
     def mark_all_lost(self, *, forget_sacks: bool = False, sent_until: int | None = None) -> None:
         """The retransmission timer expired: everything not SACKed is to be sent again.
 

@@ -6,7 +6,7 @@ LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for th
 from collections.abc import Sequence
 
 from ustack.errors import ConnectionRefused, ConnectionReset
-from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, tail_loss
+from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, mtu_probing, tail_loss
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
 from ustack.tcp.chronograph import SEND_BUFFER
 from ustack.tcp.fast_open import DATA_NOT_ACKED, SYN_RETRANSMITTED, FastOpen
@@ -547,6 +547,8 @@ def _advance(
         timers.user = now + user_timeout if tcb.stalled_since != NEVER else NEVER
     elif timers.user != NEVER:
         timers.user = NEVER
+    if tcb.mtu is not None and tcb.mtu.size and ack >= tcb.mtu.end:
+        mtu_probing.acknowledged(tcb)
     _tell_writer(tcb, now)
 
 

@@ -13,6 +13,7 @@ from ustack.errors import UStackError
 from ustack.tcp.chronograph import Chronograph
 from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.fast_open import FastOpen
+from ustack.tcp.mtu_search import MtuSearch
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.receive_buffer import ReceiveBuffer
 from ustack.tcp.receive_tuning import ReceiveTuner
@@ -204,6 +205,7 @@ class Tcb:
         "listener",
         "local",
         "marks",
+        "mtu",
         "nagle",
         "note",
         "options_agreed",
@@ -294,6 +296,7 @@ class Tcb:
         self.last_ack_sent = 0  # Last.ACK.sent (RFC 7323 §4.3)
         self.fixed_headers = fixed_headers  # IP and TCP headers without options, bytes
         self.path_mtu_payload = rcv_mss  # cap on payload + options from the path MTU
+        self.mtu: MtuSearch | None = None  # while the path MTU is searched for (RFC 4821)
         self.gso_max = gso_max  # largest IP packet that the device segments for us, 0: none
         self.nagle = config.nagle
         self.marks: SendMarks | None = None  # what the user wants to know of the stream
@@ -362,6 +365,11 @@ class Emit(Protocol):
         note: str,
     ) -> bool:
         """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`."""
+
+
+def option_bytes(tcb: Tcb) -> int:
+    """What the options on every segment take: timestamps (RFC 7323 appendix A)."""
+    return 12 if tcb.ts_on else 0
 
 
 def finish(tcb: Tcb, error: UStackError | None) -> None:

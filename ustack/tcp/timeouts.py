@@ -4,7 +4,7 @@ TIME-WAIT has no timer here: stack/time_wait.py holds it.
 """
 
 from ustack.errors import ConnectionTimedOut
-from ustack.tcp import dubious_ack, tail_loss
+from ustack.tcp import dubious_ack, mtu_probing, tail_loss
 from ustack.tcp.state import FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import NEVER, Tcb, finish, report
 
@@ -113,6 +113,7 @@ def _retransmission_timeout(tcb: Tcb, now: int) -> None:
         return
     assert tcb.congestion is not None
     tcb.timers.pto = tcb.timers.reorder = NEVER
+    mtu_probing.timed_out(tcb, now)
     tcb.recovery.on_rto(
         board,
         tcb.congestion,

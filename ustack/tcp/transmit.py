@@ -6,7 +6,7 @@ packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 
 from collections.abc import Sequence
 
-from ustack.tcp import tail_loss
+from ustack.tcp import mtu_probing, tail_loss
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
 from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
 from ustack.tcp.handshake import syn_options, timestamp, timestamps
@@ -225,6 +225,8 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     buffer = tcb.send_buffer
     mss = snd.mss
     quota = recovery.window(tcb.congestion) - board.pipe()
+    if tcb.mtu is not None:
+        quota = _probe_path(tcb, quota, now, emit)
     if buffer.end - snd.nxt >= 2 * snd.gso_limit > 2 * mss:
         taken = _send_burst(tcb, min(quota, budget), now, emit)
         quota -= taken
@@ -341,6 +343,26 @@ def _note_limit(tcb: Tcb, quota: int, now: int) -> None:
         chronograph.stop(PEER_WINDOW, now)
         if not unsent and tcb.send_full and not tcb.cwnd_limited:
             chronograph.start(SEND_BUFFER, now)
+
+
+def _probe_path(tcb: Tcb, quota: int, now: int, emit: Emit) -> int:
+    """If it is time for that, new text has left in one packet of another size than the others
+    (RFC 4821 §7.3). Returns what the congestion window leaves for others: `quota`, less the probe,
+    or nothing while a probe waits. A device that is full will refuse them too."""
+    snd = tcb.snd
+    size = mtu_probing.next_probe(tcb, quota, now)
+    if size <= 0:
+        return 0 if size == mtu_probing.WAIT else quota
+    start, end, mss = snd.nxt, snd.nxt + size, snd.mss
+    flags = ACK | PSH if tcb.send_buffer.push_at(end) else ACK
+    snd.mss = size  # or a device with segmentation offload would cut it
+    taken = _send_segment(tcb, start, end, flags, now, emit, "path MTU probe")
+    snd.mss = mss
+    if not taken:
+        return quota
+    _now_in_flight(tcb, start, end, size, now)
+    mtu_probing.sent(tcb, start, end)
+    return quota - size - mss
 
 
 def _fin_fits(tcb: Tcb, end: int) -> bool:
@@ -469,7 +491,9 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
         return 0
     text_end = min(end, buffer.end)
     flags = ACK | FIN if end > text_end else ACK
-    if start < text_end and buffer.pushed_at(text_end):
+    too_large = recovery.phase is LOSS and recovery.undo is None  # for the path: it is cut now
+    cut = too_large and text_end - start > snd.mss
+    if start < text_end and (cut or buffer.pushed_at(text_end)):
         flags |= PSH
     note = RESEND_NOTES[recovery.phase]
     if not _send_segment(tcb, start, text_end, flags, now, emit, note):
