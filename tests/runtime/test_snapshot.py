@@ -5,6 +5,7 @@ import json
 
 from tests.runtime.test_streams import echo, keep
 from tests.runtime.virtual import FAR, FAR6, NEAR, NEAR6, in_virtual_time, two_networks
+from ustack.config import TcpConfig
 from ustack.runtime.network import Network
 from ustack.runtime.snapshot import Snapshot, take_snapshot
 
@@ -42,14 +43,14 @@ async def test_a_connection_is_shown_with_its_queues_and_numbers() -> None:
         assert row["state"] == "ESTABLISHED"
         assert row["local"][0] == NEAR
         assert tuple(row["remote"]) == (FAR, PORT)
-        assert row["send_queue"] > 1_000_000
+        assert row["send_queue"] > 80_000  # tcp_wmem's growth begins at 87 040 bytes
         assert row["timer"] is not None
         assert row["timer"][0] == "persist"
-        assert row["info"]["congestion"] == "newreno"
+        assert row["info"]["congestion"] == TcpConfig().congestion
         assert row["info"]["snd_mss"] == 1448
         listener, accepted = snapshot(far)["sockets"]
         assert listener["state"] == "LISTEN"
-        assert accepted["receive_queue"] > 1_000_000
+        assert accepted["receive_queue"] > 60_000  # the first window, as nobody reads
         writer.transport.abort()
 
 

@@ -20,6 +20,7 @@ from ustack.tcp.tcb import Tcb
 logger = logging.getLogger(__name__)
 
 READ_BUDGET = 64  # frames per batch; a device may give fewer
+SINGLE_READS = 4  # after a batch of one frame
 LINGER_READS = 8  # of some 2 µs each; a kernel peer's turn-around is 10 to 15 µs
 LINGER_ROUNDS = 16  # batches before the rest of the loop gets its chance
 MAX_ROUNDS = 8  # flush and events up, before the rest of the loop gets its chance
@@ -75,7 +76,7 @@ class Driver:
         self._fd = -1
         self._now = 0  # of the running turn
         self._answered = False  # users were told something in the last turn
-        self._lone_frame = False  # a read found one frame at most
+        self._single_reads = 0  # so many of the next reads ask for one frame only
         self._in_turn = False
         self._turn_pending = False
         self._read_pending = False
@@ -161,10 +162,7 @@ class Driver:
             return
         self.wake_ups += 1
         now = self._clock()
-        # After a lone frame the next is probably alone too: asking for more can wait.
-        budget = 1 if self._lone_frame else READ_BUDGET
-        self._receive(now, budget)
-        self._lone_frame = False
+        self._receive(now)
         self._turn(now)
         if self._fd >= 0:
             self._linger()
@@ -181,9 +179,8 @@ class Driver:
         while self._answered and self._fd >= 0 and rounds < LINGER_ROUNDS:
             if self.stack.acks_held or self._turn_pending or self._device_full:
                 return
-            os.sched_yield()
             now = self._clock()
-            if self._receive(now, READ_BUDGET):
+            if self._receive(now):
                 self._turn(now)
                 rounds += 1
                 reads = 0
@@ -191,6 +188,7 @@ class Driver:
                 reads += 1
                 if reads == LINGER_READS:
                     return
+                os.sched_yield()
 
     def _timer_fired(self) -> None:
         self._timer = None
@@ -204,7 +202,7 @@ class Driver:
         now = self._clock()
         held = self.device.next_deadline()
         if held is not None and held <= now:
-            self._receive(now, READ_BUDGET)
+            self._receive(now)
         self.stack.handle_timeouts(now)
         self._turn(now)
 
@@ -215,18 +213,25 @@ class Driver:
         self.wake_ups += 1
         self._turn(self._clock(), again=False)
 
-    def _receive(self, now: int, budget: int) -> int:  # hot
+    def _receive(self, now: int) -> int:  # hot
         """A batch of frames is in the stack. What is left over is read in the loop's next round.
 
-        Returns how many frames there were, `budget` at most.
+        Returns how many frames there were. After a lone one the next is probably alone too: for
+        some reads, no time is spent on hearing from the descriptor that there are no more.
         """
+        budget = READ_BUDGET
+        if self._single_reads and self._fd >= 0:
+            self._single_reads -= 1
+            budget = 1
         try:
             frames = self.device.read(budget, now)
         except OSError as error:
             self._device_gone(error, now)
             return 0
-        self.stack.input_batch(frames, now)
-        self._lone_frame = len(frames) <= 1
+        if frames:
+            self.stack.input_batch(frames, now)
+            if len(frames) == 1 < budget:
+                self._single_reads = SINGLE_READS
         if self._fd < 0:
             self._device_full = False
             if len(frames) == budget:

@@ -5,6 +5,7 @@ source port, destination port (12 bytes for IPv4, 36 for IPv6).
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2s
 
 from ustack.errors import AddressInUse, AddressNotAvailable
@@ -21,6 +22,7 @@ def flow_key(remote: bytes, local: bytes, remote_port: int, local_port: int) -> 
     return b"".join((remote, local, remote_port.to_bytes(2, "big"), local_port.to_bytes(2, "big")))
 
 
+@lru_cache(maxsize=256)  # a new connection is asked for it half a dozen times
 def split_key(flow: bytes) -> tuple[bytes, bytes, int, int]:
     """Remote address, local address, remote port, local port."""
     size = (len(flow) - 4) // 2

@@ -89,6 +89,14 @@ class Addresses:
         return address[0] != 0xFF and any(address) and address != b"\x00" * 15 + b"\x01"
 
 
+def checksum_left(at: int) -> bytes:
+    """The virtio_net_hdr of a plain segment whose checksum the device completes.
+
+    `at`: where the TCP header begins, in bytes of the packet.
+    """
+    return _GSO_HEADER.pack(virtio.NEEDS_CSUM, virtio.GSO_NONE, 0, 0, at, wire_tcp.CHECKSUM_OFFSET)
+
+
 class HeaderTemplate:
     """The headers of one connection with everything in place that does not change."""
 
@@ -140,9 +148,7 @@ class HeaderTemplate:
         self.pseudo = pseudo_sum(src, dst, TCP, 0)
         self.start = virtio.PLAIN  # the virtio_net_hdr of one plain segment
         if offload:
-            self.start = _GSO_HEADER.pack(
-                virtio.NEEDS_CSUM, virtio.GSO_NONE, 0, 0, len(head), wire_tcp.CHECKSUM_OFFSET
-            )
+            self.start = checksum_left(len(head))
         self.gso_for = 0, 0
         self.gso_start = b""
 
@@ -318,37 +324,30 @@ class Output:
         """
         length = 20 + len(options)
         pseudo = pseudo_sum(src, dst, TCP, length)
-        tail = bytearray(
-            wire_tcp.encode(
-                src_port,
-                dst_port,
-                seq & MASK32,
-                ack & MASK32,
-                flags,
-                window,
-                options=options,
-                checksum=pseudo,
-            )
+        tail = wire_tcp.encode(
+            src_port,
+            dst_port,
+            seq & MASK32,
+            ack & MASK32,
+            flags,
+            window,
+            options=options,
+            checksum=pseudo,
         )
-        _WORD.pack_into(tail, wire_tcp.CHECKSUM_OFFSET, checksum(tail))
-        if config is None:
-            self.packet(src, dst, TCP, bytes(tail), note, dscp=self._dscp)
-            return
+        ttl, dscp, dont_fragment = self._ttl, self._dscp, True
+        if config is not None:
+            ttl, dscp, dont_fragment = config.ttl, config.dscp, config.path_mtu_discovery
         if len(src) == 4:
             head = ipv4.encode(
-                src,
-                dst,
-                TCP,
-                length,
-                ttl=config.ttl,
-                dscp=config.dscp,
-                dont_fragment=config.path_mtu_discovery,
+                src, dst, TCP, length, ttl=ttl, dscp=dscp, dont_fragment=dont_fragment
             )
         else:
-            head = ipv6.encode(
-                src, dst, TCP, length, hop_limit=config.ttl, dscp=config.dscp, flow_label=label
-            )
-        self.send((virtio.PLAIN + head + tail,), note)
+            head = ipv6.encode(src, dst, TCP, length, hop_limit=ttl, dscp=dscp, flow_label=label)
+        if self._offload:
+            frame = checksum_left(len(head)) + head + tail
+        else:
+            frame = _with_checksum(virtio.PLAIN + head + tail, virtio.HEADER_LEN + len(head), ())
+        self.send((frame,), note)
 
     def fragments(
         self,

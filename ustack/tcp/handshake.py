@@ -67,11 +67,7 @@ def timestamps(tcb: Tcb, now: int) -> bytes:  # hot
 
 def wanted_wscale(config: TcpConfig) -> int:
     """The smallest shift with which 16 bits can express the largest window (RFC 7323 §2.3)."""
-    receive_buffer = largest_window(config)
-    shift = 0
-    while shift < MAX_WSCALE and (receive_buffer >> shift) > 0xFFFF:
-        shift += 1
-    return shift
+    return min(max(largest_window(config).bit_length() - 16, 0), MAX_WSCALE)
 
 
 def syn_options(tcb: Tcb, now: int) -> bytes:
