@@ -35,7 +35,7 @@ TCP_ROWS: list[set[str]] = [
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
     | {"chronograph", "send_buffer", "send_marks"}
     | {"receive_buffer", "receive_tuning", "mtu_search"},
-    {"scoreboard", "syn_cookies", "siphash", "prr", "undo"},
+    {"scoreboard", "syn_cookies", "siphash", "prr", "undo", "window_usage"},
     {"recovery", "fast_open"},
     {"tcb"},
     {"ecn", "tail_loss", "buffer_sizes"},

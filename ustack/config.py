@@ -61,7 +61,9 @@ class TcpConfig:
     # Sending
     nagle: bool = True  # RFC 9293 §3.7.4
     initial_window_segments: int = 10  # RFC 6928
-    congestion: str = "newreno"  # a name in ustack.tcp.congestion.REGISTRY
+    congestion: str = "cubic"  # a name in ustack.tcp.congestion.REGISTRY
+    slow_start: str | None = None  # standard, hystart, hystart++; None: as the algorithm on Linux
+    slow_start_after_idle: bool = True  # RFC 5681 §4.1, RFC 2861; Linux tcp_slow_start_after_idle
     send_buffer: int | None = None  # most bytes accepted and not acknowledged; None: autotuned
     send_buffer_initial: int = 16_384  # until the handshake is done; Linux tcp_wmem[1]
     send_buffer_max: int = 4 << 20  # where autotuning ends; Linux tcp_wmem[2]
@@ -116,6 +118,8 @@ class TcpConfig:
         _within("mtu_probing", self.mtu_probing, 0, 2)
         _within("mtu_probe_floor", self.mtu_probe_floor, 8, 65535)
         _within("base_mss", self.base_mss, 8, 65535)
+        if self.slow_start not in (None, "standard", "hystart", "hystart++"):
+            raise ValueError(f"slow_start={self.slow_start!r}: not standard, hystart or hystart++")
         if self.mss is not None:
             _within("mss", self.mss, 1, 65535)
 

@@ -14,7 +14,7 @@ from ustack.cli.ss import table
 from ustack.cli.watching import watching
 from ustack.runtime.control import control_socket
 from ustack.runtime.snapshot import Snapshot, SocketRow, Value
-from ustack.tcp.congestion.newreno import INFINITE_SSTHRESH
+from ustack.tcp.congestion import INFINITE_SSTHRESH
 
 INFO: dict[str, Value] = {
     "congestion": "newreno",

@@ -11,12 +11,20 @@ from ustack.tcp.tcb import Tcb
 from ustack.wire import icmp, ipv4, ipv6
 from ustack.wire.virtio import HEADER_LEN
 
+RENO = TcpConfig(congestion="newreno")  # for the figures of RFC 5681
+
 
 def flying(
-    version: int = 4, segments: int = 10, *, sack: bool = False, waiting: int = 0, mss: int = MSS
+    version: int = 4,
+    segments: int = 10,
+    *,
+    sack: bool = False,
+    waiting: int = 0,
+    mss: int = MSS,
+    tcp: TcpConfig | None = None,
 ) -> tuple[Host, Peer, Tcb]:
     """`segments` have left, `waiting` more wait for the congestion window."""
-    host = Host(version, TcpConfig(send_buffer=1 << 20), mtu=9000)
+    host = Host(version, tcp or TcpConfig(send_buffer=1 << 20), mtu=9000)
     peer = Peer(host)
     tcb = peer.establish(sack=sack, rtt=50 * MS, mss=mss)
     host.send(tcb, b"x" * (segments + waiting) * mss)
@@ -66,7 +74,7 @@ def test_in_congestion_avoidance_the_window_grows_by_one_segment_in_a_round_trip
     version: int,
 ) -> None:
     # RFC 5681 §3.1, RFC 2525 §2.6, MUST-19
-    host, peer, tcb = flying(version, waiting=100)
+    host, peer, tcb = flying(version, waiting=100, tcp=RENO)
     for _ in range(3):
         peer.send(".", 1, 1)
     assert host.stack.status(tcb, host.now).snd_ssthresh == 5 * MSS
@@ -88,7 +96,7 @@ def test_in_congestion_avoidance_the_window_grows_by_one_segment_in_a_round_trip
 @pytest.mark.parametrize("sack", [False, True], ids=("duplicate ACKs", "SACK"))
 def test_limited_transmit_does_not_count_as_flight(version: int, sack: bool) -> None:
     # RFC 3042 §2, RFC 5681 §3.2: two new segments, cwnd as it was, and half of ten remains
-    host, peer, tcb = flying(version, waiting=20, sack=sack)
+    host, peer, tcb = flying(version, waiting=20, sack=sack, tcp=RENO)
     for number in (1, 2):
         blocks = [(1001, 1001 + number * MSS)] if sack else []
         heard = peer_sack(peer, blocks)

@@ -158,7 +158,7 @@ def test_marks_on_text_out_of_the_window_are_ignored(version: int, seq: int) -> 
 @both_versions
 def test_an_echo_halves_the_window_once_for_a_flight(version: int) -> None:
     # RFC 3168 §6.1.2: "should react at most once per window of data"
-    host, peer, tcb = connection(version)
+    host, peer, tcb = connection(version, TcpConfig(nagle=False, congestion="newreno"))
     host.send(tcb, b"x" * 30 * MSS)
     assert tcb.congestion is not None
     before = tcb.congestion.cwnd

@@ -63,7 +63,7 @@ def test_our_timestamps_count_milliseconds_from_a_point_of_their_own(version: in
 def test_a_timeout_halves_the_window_once(version: int) -> None:
     # RFC 5681 §3.1: ssthresh is not lowered by the next timeout. Linux: it comes from cwnd, which
     # is kept near the flight (tests/scripts/undo/dsack-after-timeout.pkt: 5 of 10, with 4 flying)
-    host = Host(version)
+    host = Host(version, TcpConfig(congestion="newreno"))
     peer = Peer(host)
     tcb = peer.establish(rtt=50 * MS)
     host.send(tcb, b"x" * 8 * MSS)

@@ -8,6 +8,8 @@ from ustack.config import TcpConfig
 from ustack.tcp.recovery import FAST, LOSS, OPEN
 from ustack.tcp.tcb import Tcb
 
+RENO = TcpConfig(congestion="newreno")  # for the figures of RFC 5681
+
 
 def in_flight(
     version: int = 4,
@@ -86,7 +88,7 @@ def test_each_of_the_first_two_duplicate_acks_lets_one_new_segment_out() -> None
 
 
 def test_a_recovery_halves_the_window() -> None:
-    host, peer, tcb = in_flight()
+    host, peer, tcb = in_flight(tcp=RENO)
     for _ in range(3):
         peer.send(".", 1, 1)
     peer.send(".", 1, 10_001)
@@ -156,7 +158,7 @@ def test_only_the_holes_are_resent() -> None:
 
 
 def test_sacks_alone_do_not_halve_the_window_twice_in_an_episode() -> None:
-    host, peer, tcb = in_flight(sack=True)
+    host, peer, tcb = in_flight(sack=True, tcp=RENO)
     for right in range(2001, 10_002, 1000):
         peer.send(".", 1, 1, sack=[(1001, right)])
     peer.send(".", 1, 1001, sack=[(2001, 10_001)])
@@ -208,7 +210,7 @@ def test_a_peer_that_takes_back_what_it_sacked_is_served_again() -> None:
 
 @both_versions
 def test_after_a_timeout_the_window_is_one_segment_and_grows_again(version: int) -> None:
-    host, peer, tcb = in_flight(version)
+    host, peer, tcb = in_flight(version, tcp=RENO)
     host.advance(SECOND)
     assert resent(peer, 10_001) == [0, 0]
     assert tcb.recovery.phase is LOSS

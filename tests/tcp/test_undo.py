@@ -10,10 +10,12 @@ from ustack.tcp.recovery import FAST, LOSS, OPEN
 from ustack.tcp.tcb import Tcb
 from ustack.tcp.undo import Undo
 
+RENO = TcpConfig(congestion="newreno")  # for the figures of RFC 5681
+
 
 def recovering(*, more: int = 0) -> tuple[Host, Peer, Tcb]:
     """Three segments were SACKed above the first, which was sent again."""
-    host, peer, tcb = in_flight(sack=True, more=more)
+    host, peer, tcb = in_flight(sack=True, more=more, tcp=RENO)
     peer.send(".", 1, 1, sack=[(1001, 4001)])
     assert tcb.recovery.phase is FAST
     return host, peer, tcb
@@ -39,7 +41,7 @@ def test_a_dsack_of_what_was_never_sent_twice_undoes_nothing() -> None:
 
 
 def test_a_dsack_of_text_before_the_cut_undoes_nothing() -> None:
-    host, peer, tcb = in_flight(sack=True)
+    host, peer, tcb = in_flight(sack=True, tcp=RENO)
     peer.send(".", 1, 3001)
     peer.send(".", 1, 3001, sack=[(4001, 7001)])
     assert resent(peer, 10_001) == [] and tcb.recovery.phase is FAST
@@ -87,7 +89,8 @@ def test_while_frto_waits_for_an_answer_nothing_is_sent_again() -> None:
 
 def test_a_timeout_cuts_again_only_after_progress() -> None:
     # RFC 5681 §3.1; Linux tcp_enter_loss
-    host, _, tcb = in_flight(sack=True, tcp=TcpConfig(tail_loss_probe=False))
+    config = TcpConfig(tail_loss_probe=False, congestion="newreno")
+    host, _, tcb = in_flight(sack=True, tcp=config)
     host.advance(300 * MS)
     assert host.stack.status(tcb, host.now).snd_ssthresh == 5000
     host.advance(700 * MS)

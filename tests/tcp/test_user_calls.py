@@ -217,7 +217,7 @@ def test_status_tells_what_the_connection_does() -> None:
     assert (info.unacked, info.send_queue, info.snd_wnd) == (3000, 5000, 3000)
     assert (info.receive_queue, info.out_of_order, info.bytes_received) == (20, 1, 20)
     assert (info.snd_mss, info.advmss) == (1000, 1460)
-    assert (info.congestion, info.ca_state, info.snd_cwnd) == ("newreno", "open", 10_000)
+    assert (info.congestion, info.ca_state, info.snd_cwnd) == ("cubic", "open", 10_000)
     assert info.timer is not None and info.timer[0] == "rto"
     assert 0 < info.timer[1] <= SECOND
 

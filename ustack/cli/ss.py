@@ -11,7 +11,7 @@ from ustack.cli.main import describe
 from ustack.cli.watching import watching
 from ustack.runtime.control import ask_sockets, control_path
 from ustack.runtime.snapshot import Snapshot, SocketRow, Value
-from ustack.tcp.congestion.newreno import INFINITE_SSTHRESH
+from ustack.tcp.congestion import INFINITE_SSTHRESH
 
 # ss's names where they are not the RFC's
 STATES = {"ESTABLISHED": "ESTAB", "SYN_RECEIVED": "SYN-RECV"}

@@ -186,7 +186,7 @@ def start_sending(tcb: Tcb) -> None:
     tcb.probing_tail = tcb.sack_on and tcb.config.tail_loss_probe
     tcb.recovery.agreed(tcb.sack_on, tcb.config.rack, tcb.config.reordering)
     tcb.congestion = REGISTRY[tcb.config.congestion](
-        tcb.snd.mss, tcb.config.initial_window_segments
+        tcb.snd.mss, tcb.config.initial_window_segments, tcb.config.slow_start
     )
 
 

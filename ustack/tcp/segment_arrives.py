@@ -178,10 +178,11 @@ def predicted(
     tcb.keep_alive_probes = tcb.probes = 0
     if acked:
         snd.una = una = snd.una + acked
-        _advance(tcb, una, acked, board.ack(una), tsval, tsecr, now)
+        sent_at = board.ack(una)
+        _advance(tcb, una, acked, sent_at, tsval, tsecr, now)
         tcb.counters.delivered += -(-acked // snd.mss)
         tcb.recovery.dup_acks = 0
-        _grow(tcb, acked, flight, now)
+        _grow(tcb, acked, sent_at, now)
         tail_loss.schedule(tcb, now)
     else:
         una = snd.una
@@ -459,6 +460,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     window = seg.wnd << snd.wscale
     assert congestion is not None
     flight = board.in_flight
+    sent_at: int | None = None
     sacked, sacked_at = 0, None
     twice = 0  # bytes of a D-SACK
     sacked_before = board.sacked
@@ -500,7 +502,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
             delivered = acked + board.sacked - sacked_before + twice
             grow = dubious_ack.digest(tcb, seg, acked, sacked, delivered, duplicate, sacked_at, now)
         if grow:
-            _grow(tcb, grow, flight, now)
+            _grow(tcb, grow, sent_at, now)
         if acked > 0:
             tail_loss.schedule(tcb, now)
     # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
@@ -559,7 +561,7 @@ def _tell_writer(tcb: Tcb, now: int) -> None:  # hot
     if not waiting:
         tcb.events |= DRAINED
     if tcb.send_full:
-        if not tcb.cwnd_limited:  # else a larger buffer would only wait longer
+        if not tcb.usage.limited:  # else a larger buffer would only wait longer
             buffer_sizes.expand_send_buffer(tcb)
         if waiting <= buffer.limit * 2 // 3:
             tcb.send_full = False
@@ -568,13 +570,18 @@ def _tell_writer(tcb: Tcb, now: int) -> None:  # hot
                 tcb.chronograph.stop(SEND_BUFFER, now)
 
 
-def _grow(tcb: Tcb, acked: int, flight: int, now: int) -> None:  # hot
-    """The congestion window may grow by `acked` of the `flight` there was, if it was in use."""
+def _grow(tcb: Tcb, acked: int, sent_at: int | None, now: int) -> None:  # hot
+    """The congestion window may grow by `acked`, newly delivered, if it was in use.
+
+    `sent_at`: when the newest of it left, None if that says nothing of the round trip.
+    """
     congestion = tcb.congestion
     assert congestion is not None
-    cwnd = congestion.cwnd
-    in_use = tcb.cwnd_limited or (cwnd < congestion.ssthresh and cwnd < 2 * flight)
-    congestion.on_ack(acked, tcb.scoreboard.in_flight, tcb.rtt.latest, not in_use, now)
+    rtt = now - sent_at if sent_at is not None else None
+    limited = tcb.usage.limited
+    if not limited and (cwnd := congestion.cwnd) < congestion.ssthresh:
+        limited = cwnd < 2 * tcb.usage.most
+    congestion.on_ack(acked, tcb.scoreboard.in_flight, rtt, not limited, now)
 
 
 def _moves_window(tcb: Tcb, seg: Segment, window: int) -> bool:

@@ -23,6 +23,7 @@ from ustack.tcp.scoreboard import Scoreboard
 from ustack.tcp.send_buffer import SendBuffer
 from ustack.tcp.send_marks import SendMarks
 from ustack.tcp.state import CLOSED, State, set_state
+from ustack.tcp.window_usage import WindowUsage
 from ustack.wire import Buffer
 
 if TYPE_CHECKING:
@@ -182,7 +183,6 @@ class Tcb:
         "congestion",
         "cork",
         "counters",
-        "cwnd_limited",
         "detached",
         "dirty",
         "due_at",
@@ -243,6 +243,7 @@ class Tcb:
         "ts_recent",
         "ts_recent_at",
         "tuner",
+        "usage",
         "user",
         "wscale_on",
     )
@@ -279,6 +280,7 @@ class Tcb:
         self.scoreboard = Scoreboard()
         self.recovery = Recovery()
         self.congestion: CongestionControl | None = None  # from ESTABLISHED on: needs the MSS
+        self.usage = WindowUsage()
         self.timers = Timers()
         self.counters = Counters()
         self.chronograph: Chronograph | None = None  # from the first text on
@@ -301,7 +303,6 @@ class Tcb:
         self.nagle = config.nagle
         self.marks: SendMarks | None = None  # what the user wants to know of the stream
         self.cork = False  # hold back every partial segment (Linux TCP_CORK)
-        self.cwnd_limited = False  # the congestion window stopped the last transmit
 
         # What is owed to the peer; transmit() settles it
         self.syn_due = False

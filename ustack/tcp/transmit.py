@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ustack.tcp import mtu_probing, tail_loss
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
 from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
+from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.handshake import syn_options, timestamp, timestamps
 from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
@@ -210,15 +211,15 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     """Lost text first, then new text and the FIN. False: device full or quantum used up."""
     assert tcb.congestion is not None
     snd, board, recovery = tcb.snd, tcb.scoreboard, tcb.recovery
-    tcb.cwnd_limited = False
-    if not board.in_flight and now - tcb.last_data_sent_at > tcb.rtt.rto:
-        tcb.congestion.on_idle(now - tcb.last_data_sent_at, tcb.rtt.rto)
+    if not board.in_flight:
+        _resume(tcb, tcb.congestion, now)
     budget = QUANTUM
     if board.owed and not recovery.held:
         budget = _send_lost(tcb, now, emit, budget)
         if budget <= 0:
             return False
         if board.owed and recovery.phase is LOSS:
+            tcb.usage.sent(snd.una, snd.nxt, True)
             _arm(tcb, now)
             return True  # after a timeout, what was lost goes first
     sent_new = False
@@ -267,8 +268,8 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     if recovery.held and recovery.frto and snd.nxt <= recovery.point:
         recovery.nothing_new()
         return _send_text(tcb, now, emit)
-    if sent_new:
-        tail_loss.after_sending(tcb, now)
+    if sent_new or quota < mss:
+        _after_sending(tcb, sent_new, quota < mss, now)
     chronograph = tcb.chronograph
     if chronograph is not None and (
         snd.nxt < buffer.end or tcb.send_full or chronograph.running == PEER_WINDOW
@@ -276,6 +277,14 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         _note_limit(tcb, quota, now)
     _arm(tcb, now)
     return True
+
+
+def _after_sending(tcb: Tcb, sent_new: bool, limited: bool, now: int) -> None:  # hot
+    """`limited`: the congestion window has no room for another segment."""
+    snd = tcb.snd
+    tcb.usage.sent(snd.una, snd.nxt, limited)
+    if sent_new:
+        tail_loss.after_sending(tcb, now)
 
 
 def _send_burst(tcb: Tcb, limit: int, now: int, emit: Emit) -> int:  # hot
@@ -341,7 +350,7 @@ def _note_limit(tcb: Tcb, quota: int, now: int) -> None:
         chronograph.start(PEER_WINDOW, now)
     else:
         chronograph.stop(PEER_WINDOW, now)
-        if not unsent and tcb.send_full and not tcb.cwnd_limited:
+        if not unsent and tcb.send_full and not tcb.usage.limited:
             chronograph.start(SEND_BUFFER, now)
 
 
@@ -363,6 +372,14 @@ def _probe_path(tcb: Tcb, quota: int, now: int, emit: Emit) -> int:
     _now_in_flight(tcb, start, end, size, now)
     mtu_probing.sent(tcb, start, end)
     return quota - size - mss
+
+
+def _resume(tcb: Tcb, congestion: CongestionControl, now: int) -> None:
+    """Nothing is in flight: the congestion window hears for how long."""
+    idle_us = now - tcb.last_data_sent_at
+    congestion.on_resume(idle_us, now)
+    if idle_us > tcb.rtt.rto and tcb.config.slow_start_after_idle:
+        congestion.on_idle(idle_us, tcb.rtt.rto)
 
 
 def _fin_fits(tcb: Tcb, end: int) -> bool:
@@ -402,7 +419,6 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
     if snd.up is not None and size > mss:
         size = mss  # each wire segment needs an urgent pointer of its own
     if size > quota:
-        tcb.cwnd_limited = True
         if not tcb.scoreboard.in_flight:
             quota = mss  # the first segment always may go
         if size > quota:
@@ -481,7 +497,6 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     if recovery.force and quota < snd.mss:
         quota = snd.mss
     if quota < end - start:
-        tcb.cwnd_limited = True
         end = start + max(quota, 0)
         if end - start >= snd.mss:
             end -= (end - start) % snd.mss

@@ -327,7 +327,7 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         segs_in=counters.segments_in,
         segs_out=counters.segments_out,
         notsent=max(tcb.send_buffer.end - snd.nxt, 0),
-        app_limited=not tcb.cwnd_limited,
+        app_limited=not tcb.usage.limited,
         ato=tcb.config.delayed_ack_us if counters.data_segments_in else 0,
         pmtu=tcb.path_mtu_payload + tcb.fixed_headers,
         last_data_sent=now - tcb.last_data_sent_at,

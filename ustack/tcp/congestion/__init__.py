@@ -6,7 +6,12 @@ A controller is chosen by name, per connection (`TcpConfig.congestion`).
 from collections.abc import Callable
 from typing import Protocol
 
+from ustack.tcp.congestion.cubic import Cubic
 from ustack.tcp.congestion.newreno import NewReno
+from ustack.tcp.congestion.slow_start import SLOW_STARTS
+from ustack.tcp.congestion.window import INFINITE_SSTHRESH
+
+__all__ = ["INFINITE_SSTHRESH", "REGISTRY", "CongestionControl"]
 
 
 class CongestionControl(Protocol):
@@ -18,7 +23,11 @@ class CongestionControl(Protocol):
     def on_ack(
         self, acked: int, in_flight: int, rtt_us: int | None, app_limited: bool, now: int
     ) -> None:
-        """`acked` bytes were newly acknowledged outside of loss recovery."""
+        """`acked` bytes were newly delivered outside of loss recovery.
+
+        `in_flight` are still unacknowledged. `rtt_us`: what this ACK tells of the round trip, None
+        if nothing. `app_limited`: the window was not in use.
+        """
 
     def on_loss(self, in_flight: int, now: int) -> None:
         """A recovery episode begins (RFC 5681 §3.2): set ssthresh."""
@@ -39,11 +48,28 @@ class CongestionControl(Protocol):
     def on_recovered(self, now: int) -> None:
         """SND.UNA passed the recovery point."""
 
+    def on_resume(self, idle_us: int, now: int) -> None:
+        """Sending begins after `idle_us` with nothing in flight, however short."""
+
     def on_idle(self, idle_us: int, rto_us: int) -> None:
-        """Sending resumes after `idle_us` without any (RFC 5681 §4.1)."""
+        """Sending resumes after `idle_us`, more than an RTO, without any (RFC 5681 §4.1)."""
 
     def on_mss(self, mss: int) -> None:
         """The sender's MSS changed (path MTU)."""
 
 
-REGISTRY: dict[str, Callable[[int, int], CongestionControl]] = {"newreno": NewReno, "reno": NewReno}
+def _newreno(mss: int, initial_segments: int, slow_start: str | None) -> CongestionControl:
+    make = SLOW_STARTS[slow_start or "standard"]
+    return NewReno(mss, initial_segments, make(mss) if make is not None else None)
+
+
+def _cubic(mss: int, initial_segments: int, slow_start: str | None) -> CongestionControl:
+    return Cubic(mss, initial_segments, SLOW_STARTS[slow_start or "hystart"])
+
+
+# (MSS, segments of the initial window, TcpConfig.slow_start) -> a controller
+REGISTRY: dict[str, Callable[[int, int, str | None], CongestionControl]] = {
+    "cubic": _cubic,
+    "newreno": _newreno,
+    "reno": _newreno,
+}
