@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import blake2s
 from ipaddress import ip_address, ip_interface
 from struct import Struct
@@ -89,6 +90,13 @@ class Addresses:
         return address[0] != 0xFF and any(address) and address != b"\x00" * 15 + b"\x01"
 
 
+@lru_cache(maxsize=64)
+def _shared(part: bytes) -> bytes:
+    """One object for equal parts, so that connections do not hold a copy each."""
+    return part
+
+
+@lru_cache
 def checksum_left(at: int) -> bytes:
     """The virtio_net_hdr of a plain segment whose checksum the device completes.
 
@@ -130,8 +138,8 @@ class HeaderTemplate:
                 dscp=config.dscp,
                 dont_fragment=config.path_mtu_discovery,
             )
-            self.first = head[:2]
-            self.middle = head[6:10]
+            self.first = _shared(head[:2])
+            self.middle = _shared(head[6:10])
             self.ends = head[12:] + ports
             # of all but length, identification and the checksum itself
             self.ip_sum = ones_sum(self.first + self.middle + head[12:])
