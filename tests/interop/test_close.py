@@ -1,8 +1,11 @@
 """Every way for a connection to end, begun by either side, seen from the kernel."""
 
 import asyncio
+import fcntl
 import random
 import socket
+import sys
+import termios
 from hashlib import sha256
 from pathlib import Path
 
@@ -111,6 +114,12 @@ def test_only_ustack_keeps_time_wait_when_it_closed_first(serve: Serve, family: 
         assert "TIME-WAIT" in line.replace("_", "-")
 
 
+def unacknowledged(client: socket.socket) -> int:
+    """Bytes in the kernel's send queue (SIOCOUTQ, tcp(7))."""
+    answer = fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
+
+
 def test_a_reset_by_the_kernel_reaches_the_reader_as_connection_reset(tmp_path: Path) -> None:
     async def scenario() -> None:
         outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -126,6 +135,8 @@ def test_a_reset_by_the_kernel_reaches_the_reader_as_connection_reset(tmp_path: 
             await network.start_server(handle, port=PORT)
             client = await asyncio.to_thread(connect, USTACK_IPV4, PORT)
             await asyncio.to_thread(client.sendall, b"hello")
+            # else our ACK could cross the RST, and be answered with another
+            await comes_true(lambda: not unacknowledged(client), "hello is acknowledged")
             with counted(Tcp_OutRsts=1):
                 reset_on_close(client)
                 client.close()
