@@ -3,10 +3,11 @@
 import pytest
 
 from tests.stack.host import MSS, OURS, THEIRS, Host, Peer, both_versions, ip_frame
-from tools.simulation.application import Plan
-from tools.simulation.scenario import Dialogue, Scenario
+from tools.simulation.application import Ending, Plan
+from tools.simulation.scenario import Dialogue, Incident, Kind, Scenario, random_scenario
 from tools.simulation.world import World
 from ustack.config import TcpConfig
+from ustack.device.link import LinkConfig
 from ustack.wire import icmp, ipv6
 from ustack.wire.tcp_options import encode_options
 from ustack.wire.virtio import HEADER_LEN
@@ -137,3 +138,25 @@ def test_accurate_ecn_keeps_to_the_smallest_mtu() -> None:
         seed=1, dialogues=(Dialogue(plan, plan),), mtu=68, client=config, server=config
     )
     assert World(scenario).run().outcomes == [(None, None)]  # the onlooker measures each packet
+
+
+@pytest.mark.parametrize("seed", [2, 9, 33])
+def test_two_handshakes_by_cookie_at_once_are_told_apart(seed: int) -> None:
+    """A client restarts and connects anew: two SYNs are answered, in either order, and any of the
+    server's two connections may be reset, or speak, after the other one has begun."""
+    hasty, calm = Plan(20_000, Ending.ABORT, abort_at=10), Plan(0, Ending.CLOSE)
+    road = LinkConfig(reorder=0.3)
+    scenario = Scenario(
+        seed=seed,
+        dialogues=(Dialogue(hasty, calm), Dialogue(hasty, calm, start_us=1000, port=0)),
+        there=road,
+        back=road,
+        syn_cookies=2,
+        incidents=(Incident(1000, Kind.RESTART_CLIENT),),
+    )
+    World(scenario).run()
+
+
+def test_what_a_ghost_has_acknowledged_is_not_missed() -> None:
+    """The server had closed, its RST was lost, and a cookie took the FIN that was sent again."""
+    assert World(random_scenario(364)).run().counters["ghosts"] == 1

@@ -42,6 +42,10 @@ class Direction:
     resets_got: int = 0
     last_words: set[int] = field(default_factory=set)  # SEG.SEQ of RSTs that came after all else
 
+    def spans(self, seq: int) -> bool:
+        """Whether SEG.SEQ `seq` is one that this end has used, or the next."""
+        return self.isn <= near(seq, self.end) <= self.end
+
 
 @dataclass(slots=True)
 class Packet:
@@ -77,7 +81,7 @@ class Observer:
         self.text += packet.size
         self._check_size(packet)
         flags = packet.header.flags
-        mine = self.directions.get(packet.flow)
+        mine = self._sender(packet)
         peers = self.directions.get(reverse(packet.flow))
         if flags & RST:
             if mine is not None:
@@ -110,20 +114,27 @@ class Observer:
         packet = parse(frame)
         if packet is None or not checksum_is_good(frame, packet):
             return
-        sender = self.directions.get(packet.flow)
-        receiver = self.directions.get(reverse(packet.flow))
-        if receiver is None:
+        sender = self._sender(packet)
+        latest = self.directions.get(reverse(packet.flow))
+        if latest is None:
             return
         flags = packet.header.flags
-        receiver.ecn.marks += packet.ecn == CE
+        receiver = (sender.peer if sender is not None else None) or latest
+        hearers = [latest] if receiver is latest else [latest, receiver]
+        for one in hearers:  # two, when SYN cookies have answered two SYNs at once
+            one.ecn.marks += packet.ecn == CE
+            if flags & RST:
+                one.resets_got += 1
+                one.last_words.add(packet.header.seq)
+            else:
+                one.last_words.clear()
         if flags & RST:
-            receiver.resets_got += 1
-            receiver.last_words.add(packet.header.seq)
             return
-        receiver.last_words.clear()
-        if sender is None or (sender.peer or receiver) is not receiver:
-            receiver.allowed = None  # one end was started anew: not to be judged
-        elif flags & ACK:
+        if sender is None or receiver is not latest:
+            latest.allowed = None  # one end was started anew: not to be judged
+        if sender is None:
+            return
+        if flags & ACK:
             scaled = not flags & SYN and sender.wscale is not None and receiver.wscale is not None
             window = packet.header.window << (sender.wscale or 0 if scaled else 0)
             edge = near(packet.header.ack, receiver.end) + window
@@ -131,6 +142,15 @@ class Observer:
         elif flags & SYN:
             edge = receiver.isn + 1 + packet.header.window
             receiver.allowed = max(receiver.allowed or edge, edge)
+
+    def _sender(self, packet: Packet) -> Direction | None:
+        """The incarnation that sends this: the latest, unless SEG.SEQ fits only another."""
+        flow, seq = packet.flow, packet.header.seq
+        latest = self.directions.get(flow)
+        if latest is None or packet.header.flags & SYN or latest.spans(seq):
+            return latest
+        known = [one for (of, _), one in self.incarnations.items() if of == flow]
+        return next((one for one in reversed(known) if one.spans(seq)), latest)
 
     def _syn(self, packet: Packet, mine: Direction | None) -> Direction:
         header, options = packet.header, packet.options

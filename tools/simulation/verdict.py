@@ -30,6 +30,7 @@ class End:
     direction: Direction | None  # what the onlooker saw of it
     progress_at: int = 0  # host's µs, when SND.UNA last moved
     received_at: int = 0  # when the peer was last heard
+    haunted: bool = False  # a late segment of it made its peer once more, from a SYN cookie
 
 
 def judge(end: End, other: End | None, must_succeed: bool) -> None:
@@ -44,7 +45,7 @@ def judge(end: End, other: End | None, must_succeed: bool) -> None:
     if mine.eof:
         _judge_eof(mine, other)
     if mine.error is None:
-        _judge_orderly(mine, other)
+        _judge_orderly(end, other)
     else:
         _judge_error(end, mine.error, other)
 
@@ -58,7 +59,13 @@ def _judge_eof(mine: Application, other: End | None) -> None:
         raise BrokenRule(f"{mine.name}: EOF after {mine.read} of {theirs.written} bytes")
 
 
-def _judge_orderly(mine: Application, other: End | None) -> None:
+def _judge_orderly(end: End, other: End | None) -> None:
+    """Whoever was told of no error has been acknowledged, and the peer has what was sent.
+
+    But a ghost acknowledges too: a SYN cookie is good for two minutes, and the text or the FIN that
+    brings it back is taken as it comes (so does Linux), whatever became of the connection before.
+    """
+    mine = end.application
     if not mine.shut:
         raise BrokenRule(f"{mine.name}: over without an error, but it was never closed")
     if not mine.connected:
@@ -66,7 +73,8 @@ def _judge_orderly(mine: Application, other: End | None) -> None:
     if not mine.eof and not mine.closed:
         raise BrokenRule(f"{mine.name}: over without an error and without EOF")
     tcb = other.application.tcb if other is not None else None
-    if tcb is not None and other is not None and not other.application.lost:
+    gone = other is None or other.application.lost or end.haunted
+    if tcb is not None and not gone:
         taken = tcb.counters.bytes_received
         if taken < mine.written:
             raise BrokenRule(

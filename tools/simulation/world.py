@@ -90,6 +90,7 @@ class World:
         self._ends: list[_Ends] = []
         self._by_tcb: dict[Tcb, Application] = {}
         self._waiting: dict[tuple[int, int], _Ends] = {}
+        self._haunted: set[int] = set()  # ports of clients whose server has had a ghost
         self._heard: dict[Tcb, tuple[int, int, int]] = {}  # SND.UNA, since when, last heard
 
     def _host(
@@ -279,6 +280,7 @@ class World:
             # A late ACK of a connection that is gone. A cookie is good for two minutes, and for all
             # segments whose SEQ and ACK are equally far from the SYN's.
             self.counters["ghosts"] += 1
+            self._haunted.add(tcb.remote.port)
             self.server.stack.abort(tcb, self.server.time(self.now))
             return
         if ends is None or not known:
@@ -333,7 +335,8 @@ class World:
         tcb = application.tcb
         direction = self._direction(tcb) if tcb is not None else None
         _, progress, heard = self._heard.get(tcb, (0, 0, 0)) if tcb is not None else (0, 0, 0)
-        return End(application, config, direction, progress, heard)
+        haunted = tcb is not None and tcb.local.port in self._haunted
+        return End(application, config, direction, progress, heard, haunted)
 
     def _both(self, ends: _Ends) -> tuple[End, End | None]:
         client = self._end(ends.client, self.scenario.client)
