@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ustack.cli.services import Port
+from ustack.cli.services import BACKLOG, Port
 from ustack.cli.ss import table
 from ustack.runtime.network import Network
 from ustack.runtime.snapshot import Snapshot
@@ -60,7 +60,7 @@ async def http_service(
     await runner.setup()
     try:
         assert runner.server is not None
-        server = await network.create_server(runner.server, port=Port.HTTP)
+        server = await network.create_server(runner.server, port=Port.HTTP, backlog=BACKLOG)
         try:
             yield
         finally:

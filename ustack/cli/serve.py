@@ -19,7 +19,7 @@ from ustack.cli.common import (
     stop_signals,
     tun_network,
 )
-from ustack.cli.services import SERVICES
+from ustack.cli.services import BACKLOG, SERVICES
 from ustack.runtime.control import control_path, control_socket
 from ustack.runtime.network import Network
 from ustack.runtime.snapshot import Snapshot, take_snapshot
@@ -118,7 +118,7 @@ async def services(
     """All services are up, on both families."""
     async with AsyncExitStack() as stack:
         for port, protocol in SERVICES.items():
-            server = await network.create_server(protocol, port=port)
+            server = await network.create_server(protocol, port=port, backlog=BACKLOG)
             stack.callback(server.close)
         if http_service is not None:
             await stack.enter_async_context(http_service(network, http_root, snapshot))

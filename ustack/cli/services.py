@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import cast
 
+BACKLOG = 4096  # Linux's somaxconn: a crowd that comes at once gets no SYN cookies
+
 
 class Port(IntEnum):
     """Where `ustack serve` listens."""
