@@ -29,7 +29,7 @@ class SendBuffer:
         self._starts: list[int] = []
         self._chunks: list[bytes | memoryview] = []
         self._tail: bytearray | None = None
-        self._marks: deque[int] = deque()
+        self._marks: list[int] = []  # at most MAX_PUSH_MARKS; an empty deque has 600 bytes
         self._sent_marks: deque[int] | None = None  # those at which a segment in flight ended
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class SendBuffer:
         """`end` is where a message ended. Called with ascending positions, each once."""
         marks = self._marks
         while marks and marks[0] < end:
-            marks.popleft()
+            marks.pop(0)
         if not marks or marks[0] != end:
             return False
         if self._sent_marks is None:
