@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ustack.config import StackConfig
+from ustack.config import StackConfig, TcpConfig
 from ustack.stack.listener import Listener
 from ustack.stack.stack import Stack
 from ustack.tcp.tcb import Tcb
@@ -127,13 +127,15 @@ class CraftedPeer:
         self._sent: list[tuple[bytes, int]] = []
 
     @classmethod
-    def with_offload(cls) -> "CraftedPeer":
+    def with_offload(cls, buffer: int | None = None) -> "CraftedPeer":
+        """`buffer`: bytes of the send and receive buffers, None: they follow the traffic."""
         return cls(
             StackConfig(
                 addresses=(f"{STACK_ADDRESS}/8",),
                 gso_max=65535,
                 checksum_offload=True,
                 max_time_waits=1 << 20,
+                tcp=TcpConfig(receive_buffer=buffer, send_buffer=buffer),
             )
         )
 
