@@ -39,6 +39,7 @@ async def test_every_service_is_on_both_families() -> None:
         for port in Port:
             for host in (FAR, FAR6):
                 _, writer = await near.open_connection(host, port)
+                assert writer.get_extra_info("peername")[:2] == (host, port)
                 writer.transport.abort()
 
 
