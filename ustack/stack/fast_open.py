@@ -4,12 +4,13 @@ The server's half judges SYNs; the client's half is a bounded cache of cookies, 
 all destinations while something on the way swallows SYNs with text.
 """
 
-from collections import Counter, deque
+from collections import deque
 from typing import NamedTuple
 
-from ustack.config import StackConfig, TcpConfig
+from ustack.config import TcpConfig
 from ustack.stack.flows import split_key
 from ustack.stack.listener import Listener
+from ustack.stack.services import Services
 from ustack.tcp import user_calls
 from ustack.tcp.fast_open import (
     CLIENT_WITHOUT_COOKIE,
@@ -75,11 +76,11 @@ class Pending:
 class FastOpenServer:
     """Judges SYNs for all listeners of a stack."""
 
-    def __init__(self, config: StackConfig, counters: Counter[str], secret: bytes) -> None:
-        self._bits = config.fast_open
-        self._counters = counters
-        self._keys = config.fast_open_key or b"".join(
-            siphash24(secret[:16], bytes((n,))).to_bytes(8, "little") for n in range(2)
+    def __init__(self, services: Services) -> None:
+        self._bits = services.config.fast_open
+        self._counters = services.counters
+        self._keys = services.config.fast_open_key or b"".join(
+            siphash24(services.secret[:16], bytes((n,))).to_bytes(8, "little") for n in range(2)
         )
 
     def limit(self, listener: Listener) -> int:
@@ -146,9 +147,9 @@ class Remembered:
 class FastOpenClient:
     """Cookies by destination, the least recently used one forgotten first, and the pauses."""
 
-    def __init__(self, config: StackConfig, counters: Counter[str]) -> None:
-        self._config = config
-        self._counters = counters
+    def __init__(self, services: Services) -> None:
+        self._config = services.config
+        self._counters = services.counters
         self._known: dict[bytes, Remembered] = {}  # by remote and local address
         self._disabled = 0  # times in a row
         self._disabled_at = 0  # µs

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2s
 
-from ustack.errors import AddressInUse, AddressNotAvailable
+from ustack.errors import AddressInUse, AddressNotAvailable, UsageError
 from ustack.stack.listener import Listener
 from ustack.stack.syn_request import SynRequest
 from ustack.stack.time_wait import TimeWait
@@ -32,6 +32,12 @@ def split_key(flow: bytes) -> tuple[bytes, bytes, int, int]:
         int.from_bytes(flow[-4:-2], "big"),
         int.from_bytes(flow[-2:], "big"),
     )
+
+
+def check_port(port: int) -> None:
+    """UsageError if `port` is none."""
+    if not 0 <= port <= 65535:
+        raise UsageError(f"not a port: {port}")
 
 
 class FlowTable:

@@ -39,6 +39,14 @@ _V6_TCP = Struct("!10s4sH38sIIHHHH")
 _GSO_HEADER = virtio.HEADER
 
 
+def packed_address(text: str) -> bytes:
+    """An IP address as it is on the wire. UsageError if `text` is none."""
+    try:
+        return ip_address(text).packed
+    except ValueError as error:
+        raise UsageError(f"not an IP address: {text!r}") from error
+
+
 class Addresses:
     """The addresses of this host, in bytes, and what may not be talked to."""
 

@@ -4,19 +4,15 @@
 through here, by the book.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from ustack.config import StackConfig
 from ustack.errors import MalformedPacket
 from ustack.stack import icmp as icmp_errors
-from ustack.stack.flows import FlowTable
-from ustack.stack.ip import TCP, Addresses, Output, PathMtus
-from ustack.stack.probe import Probe
+from ustack.stack.ip import TCP
 from ustack.stack.reassembly import MAX_PAYLOAD, Datagram, Reassembler
-from ustack.stack.timer_wheel import TimerWheel
+from ustack.stack.services import Services
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.tcb import Tcb
 from ustack.wire import icmp, ipv4, ipv6, udp, virtio
@@ -40,34 +36,22 @@ class IpInput:
     """The receiving half of IP and ICMP of one stack."""
 
     def __init__(
-        self,
-        config: StackConfig,
-        *,
-        addresses: Addresses,
-        flows: FlowTable,
-        path_mtus: PathMtus,
-        output: Output,
-        wheel: TimerWheel,
-        counters: Counter[str],
-        probe: Probe | None,
-        randrange: Callable[[int], int],
-        deliver_tcp: DeliverTcp,
-        changed: Callable[[Tcb], None],
+        self, services: Services, deliver_tcp: DeliverTcp, changed: Callable[[Tcb], None]
     ) -> None:
         """`changed` is told of each connection that an ICMP error has changed."""
-        self._config = config
-        self._addresses = addresses
-        self._flows = flows
-        self._path_mtus = path_mtus
-        self._output = output
-        self._wheel = wheel
-        self._counters = counters
-        self._probe = probe
-        self._randrange = randrange
+        self._config = services.config
+        self._addresses = services.addresses
+        self._flows = services.flows
+        self._path_mtus = services.path_mtus
+        self._output = services.output
+        self._wheel = services.wheel
+        self._counters = services.counters
+        self._probe = services.probe
+        self._randrange = services.randrange
         self._deliver_tcp = deliver_tcp
         self._changed = changed
-        self._reassembler = Reassembler(config.max_fragments)
-        self._icmp_limit = RateLimit(config.icmp_per_second)
+        self._reassembler = Reassembler(self._config.max_fragments)
+        self._icmp_limit = RateLimit(self._config.icmp_per_second)
 
     def input(self, frame: bytes, now: int) -> None:
         """Any IP packet, by the book: verified, reassembled, handed to its protocol."""

@@ -4,64 +4,46 @@ The runtime's whole contract: `input` for each frame, `handle_timeouts` when a d
 then always `flush`, `take_events`, `next_deadline`, in that order (architecture, rule 5).
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from hashlib import blake2s
-from ipaddress import ip_address
 from struct import Struct
 
 from ustack.config import StackConfig, TcpConfig
 from ustack.errors import (
-    AddressInUse,
     AddressNotAvailable,
     MalformedPacket,
-    NetworkUnreachable,
-    NoBufferSpace,
     UsageError,
 )
-from ustack.stack.fast_open import FastOpenClient, FastOpenServer
-from ustack.stack.flows import FlowTable, flow_key, split_key
-from ustack.stack.ip import (
-    Addresses,
-    HeaderTemplate,
-    Output,
-    PathMtus,
-    Write,
-    fixed_headers,
-    flow_label,
-)
+from ustack.stack.active_open import ActiveOpen
+from ustack.stack.arrivals import Arrivals
+from ustack.stack.connections import Connections
+from ustack.stack.fast_open import FastOpenClient
+from ustack.stack.flows import check_port, flow_key
+from ustack.stack.ip import Write, packed_address
 from ustack.stack.ip_input import START, IpInput
 from ustack.stack.listener import Listener
 from ustack.stack.probe import Probe
 from ustack.stack.pure_acks import V4_SIZE, V6_SIZE, superseded
 from ustack.stack.reassembly import Datagram
-from ustack.stack.syn_queue import Judgement, SynQueue
+from ustack.stack.resets import Resets
+from ustack.stack.services import Services
+from ustack.stack.syn_queue import SynQueue
 from ustack.stack.syn_request import SynRequest
-from ustack.stack.time_wait import TimeWait, Verdict
+from ustack.stack.time_wait import TimeWait
 from ustack.stack.time_waits import TimeWaits
-from ustack.stack.timer_wheel import TimerWheel
 from ustack.stack.trace import Tracer
 from ustack.stack.trains import MIN_FRAME, follows
 from ustack.tcp import user_calls
 from ustack.tcp.congestion import REGISTRY
-from ustack.tcp.fast_open import CLIENT, Cookie
 from ustack.tcp.handshake import (
     NOP_NOP_TS,
-    Opening,
-    clamp_receive_mss,
-    initial_sequence_number,
-    open_fast,
-    receive_syn,
-    timestamp_offset,
     timestamps,
 )
-from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.receive_buffer import COPY_BELOW
 from ustack.tcp.segment import Segment
 from ustack.tcp.segment_arrives import continued, predicted, segment_arrives
 from ustack.tcp.seq import unwrap
 from ustack.tcp.state import CLOSED, ESTABLISHED, TIME_WAIT
-from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Endpoint, Tcb, retire
+from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Tcb
 from ustack.tcp.timeouts import deadline, timeout
 from ustack.tcp.transmit import transmit
 from ustack.tcp.user_calls import TcpInfo
@@ -69,7 +51,7 @@ from ustack.wire import Buffer
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.checksum import ones_sum
 from ustack.wire.ecn import ecn_field
-from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
+from ustack.wire.tcp import ACK, FIN, PSH, SYN
 from ustack.wire.tcp_options import decode_options
 from ustack.wire.virtio import CHECKSUM_KNOWN
 
@@ -105,57 +87,43 @@ class Stack:
             raise UsageError("the secret must have 16 bytes or more")
         self.config = config
         self._usable(config.tcp)
-        self.counters: Counter[str] = Counter()
-        self.addresses = Addresses(config)
-        self.path_mtus = PathMtus()
-        self._secret = blake2s(secret).digest()
-        self._randrange = randrange
+        services = Services(config, secret, randrange, probe, tracer)
+        self.counters = services.counters
+        self.addresses = services.addresses
+        self.path_mtus = services.path_mtus
         self._probe = probe
         self._tracer = tracer
-        self._flows = FlowTable(config.ephemeral_ports, self._secret)
+        self._flows = services.flows
         self._table = self._flows.table
-        self._wheel = TimerWheel()
-        self._output = Output(config, probe)
-        self._output.tracer = tracer
-        self._ip_input = IpInput(
-            config,
-            addresses=self.addresses,
-            flows=self._flows,
-            path_mtus=self.path_mtus,
-            output=self._output,
-            wheel=self._wheel,
-            counters=self.counters,
-            probe=probe,
-            randrange=randrange,
-            deliver_tcp=self._deliver_tcp,
-            changed=self._mark,
-        )
+        self._wheel = services.wheel
+        self._output = services.output
         self._dirty: list[Tcb] = []
         self._eventful: dict[Tcb | Listener, None] = {}
         self.acks_held = False  # the last flush left ACKs for the next one
         self._leader: Tcb | None = None  # its segment has just come as predicted
-        self._connections = 0
-        self._challenge_limit = RateLimit(config.challenge_acks_per_second, randrange)
-        self._reset_limit = RateLimit(config.resets_per_second)
-        self._fast_open = FastOpenServer(config, self.counters, self._secret)
-        self.fast_open_client = FastOpenClient(config, self.counters)
-        self._syn_queue = SynQueue(
-            config,
-            table=self._table,
-            wheel=self._wheel,
-            output=self._output,
-            counters=self.counters,
-            limit=self._challenge_limit,
-            secret=self._secret,
+        self._ip_input = IpInput(services, self._deliver_tcp, self._mark)
+        self._syn_queue = SynQueue(services)
+        self._time_waits = TimeWaits(services)
+        self._connections = Connections(services, self._time_waits)
+        self._remove = self._connections.remove
+        self.fast_open_client = FastOpenClient(services)
+        self._active_open = ActiveOpen(
+            services, self._connections, self._time_waits, self.fast_open_client
         )
-        self._time_waits = TimeWaits(
-            config,
-            table=self._table,
-            wheel=self._wheel,
-            output=self._output,
-            counters=self.counters,
-            limit=self._reset_limit,
+        resets = Resets(services)
+        self._refuse = resets.refuse
+        self._send_reset = resets.send
+        arrivals = Arrivals(
+            services,
+            self._connections,
+            self._syn_queue,
+            self._time_waits,
+            resets,
+            arrives=self._arrives,
+            waits=self._waits_for_accept,
         )
+        self._arrives_without_tcb = arrivals.at_record
+        self._arrives_at_listener = arrivals.at_listener
 
     # ------------------------------------------------------------------ lower edge
 
@@ -353,86 +321,13 @@ class Stack:
         listener = tcb.listener
         assert type(listener) is Listener
         tcb.events &= ~CONNECTED
+        self._waits_for_accept(tcb, listener)
+
+    def _waits_for_accept(self, tcb: Tcb, listener: Listener) -> None:
         listener.queue.append(tcb)
         listener.events |= ACCEPTABLE
         self._eventful[listener] = None
-
-    def _arrives_without_tcb(self, holder: SynRequest | TimeWait, seg: Segment, now: int) -> None:
-        """SEGMENT ARRIVES in SYN-RECEIVED after a passive OPEN, and in TIME-WAIT."""
-        if type(holder) is TimeWait:
-            self._arrives_in_time_wait(holder, seg, now)
-            return
-        assert type(holder) is SynRequest
-        judgement = self._syn_queue.judge(holder, seg, now)
-        if judgement is Judgement.COMPLETE:
-            self._complete(holder, seg, now)
-            return
-        if self._probe is not None:
-            self._probe.received(seg.frame, "", now)
-        if judgement is Judgement.RESET:
-            self._send_reset(holder.flow, seg.ack, None, now)
-
-    def _complete(self, request: SynRequest, seg: Segment, now: int) -> None:
-        """`seg` has the ACK of our SYN: a Tcb takes the record's place, and takes `seg` up.
-
-        Linux: with the accept queue full, it is as if the ACK had been lost: the SYN,ACK is sent
-        again, the peer answers it, and by then there may be room.
-        """
-        listener = request.listener
-        if listener.full() and self.config.abort_on_overflow:
-            self.counters["listen-overflow"] += 1
-            self._syn_queue.remove(request)
-            if self._probe is not None:
-                self._probe.received(seg.frame, "accept queue full", now)
-            self._send_reset(request.flow, seg.ack, None, now)
-            return
-        self._check_room(listener)
-        opening = request.opening()
-        self._syn_queue.remove(request)
-        self._open_child(request.flow, listener, opening, seg, now)
-
-    def _check_room(self, listener: Listener) -> None:
-        """One more connection can wait for accept. MalformedPacket: the segment is dropped."""
-        if listener.full():
-            raise MalformedPacket("listen-overflow")
-        if self._connections >= self.config.max_connections:
-            raise MalformedPacket("connections-full")
-
-    def _open_child(
-        self, flow: bytes, listener: Listener, opening: Opening, seg: Segment, now: int
-    ) -> None:
-        """`seg` completes the handshake that `opening` tells of, and is taken up by a new Tcb."""
-        tcb = self._new_tcb(flow, listener.config, now, opening.iss)
-        receive_syn(tcb, opening, now)
-        tcb.listener = listener
-        self._arrives(tcb, seg, now)
-
-    def _arrives_in_time_wait(self, record: TimeWait, seg: Segment, now: int) -> None:
-        """RFC 9293 §3.10.7.4 for TIME-WAIT, and RFC 6191."""
-        verdict = record.judge(seg, self.config.tcp.rfc1337)
-        self.counters[f"time-wait-{verdict.name.lower().replace('_', '-')}"] += 1
-        note = ""
-        if verdict is Verdict.KILL:
-            self._time_waits.end(record)
-            note = "TIME_WAIT -> CLOSED"
-        elif verdict is Verdict.REOPEN:
-            _, local, _, local_port = split_key(record.flow)
-            if self._flows.listener(local, local_port) is not None:
-                # the listener may drop the SYN; only a child takes the record's place
-                self._arrives_at_listener(record.flow, seg, now, record.reincarnation_isn())
-                self._time_waits.end(record)
-                return
-            verdict = Verdict.DROP
-        if self._probe is not None:
-            self._probe.received(seg.frame, note, now)
-        if verdict is Verdict.RESTART:
-            self._time_waits.restart(record, now)
-            self._time_waits.answer(record, now)
-        elif verdict is Verdict.ACK_AGAIN:
-            if seg.len or record.may_answer(now, self.config.tcp.challenge_ack_interval_us):
-                self._time_waits.answer(record, now)
-            else:
-                self.counters["time-wait-rate-limited"] += 1
+        self._mark(tcb)
 
     # ------------------------------------------------------------------ TCP out of the ordinary
 
@@ -474,91 +369,6 @@ class Stack:
         if header.src_port == 0 or header.dst_port == 0:
             raise MalformedPacket("tcp-port-zero")
         self._arrives_at_listener(flow, seg, now, None)
-
-    def _arrives_at_listener(self, flow: bytes, seg: Segment, now: int, isn: int | None) -> None:
-        """SEGMENT ARRIVES in LISTEN and in CLOSED (RFC 9293 §3.10.7.1 and §3.10.7.2)."""
-        _remote, local, _remote_port, local_port = split_key(flow)
-        listener = self._flows.listener(local, local_port)
-        flags = seg.flags
-        if listener is None or flags & RST or flags & ACK or not flags & SYN:
-            if listener is not None and flags & (ACK | SYN | RST) == ACK:
-                opening = self._syn_queue.read_cookie(listener, flow, seg, now)
-                if opening is not None:
-                    self._check_room(listener)
-                    self._open_child(flow, listener, opening, seg, now)
-                    return
-            if self._probe is not None:
-                self._probe.received(seg.frame, "", now)
-            self._refuse(flow, seg, listener is not None, now)
-            return
-        if flags & FIN:
-            raise MalformedPacket("syn-fin")  # Linux: drops it; no honest host sends it
-        self._check_room(listener)
-        full = self._syn_queue.full(listener, isn is not None)
-        cookie: Cookie | None = None
-        if not full and isn is None and self._fast_open.limit(listener):
-            verdict = self._fast_open.judge(listener, flow, seg, now)
-            if verdict.accept:
-                self._open_fast(flow, listener, seg, verdict.cookie, now)
-                return
-            cookie = verdict.cookie
-        note = "LISTEN -> SYN_RECEIVED"
-        if full and not self.config.syn_cookies:
-            raise MalformedPacket(full)
-        if full or (self.config.syn_cookies == 2 and isn is None):
-            self._syn_queue.send_cookie(listener, flow, seg, now)
-            note = "SYN cookie"
-        else:
-            if isn is None:
-                isn = initial_sequence_number(flow, self._secret, now)
-            self._syn_queue.add(listener, flow, seg, isn, cookie, now)
-        if self._probe is not None:
-            self._probe.received(seg.frame, note, now)
-
-    def _open_fast(
-        self, flow: bytes, listener: Listener, seg: Segment, cookie: Cookie | None, now: int
-    ) -> None:
-        """A SYN with a valid cookie: its connection waits for accept already, and its text can be
-        read (RFC 7413 §4.2.2)."""
-        iss = initial_sequence_number(flow, self._secret, now)
-        opening = SynRequest(flow, listener, seg, iss, 0, now).opening()
-        tcb = self._new_tcb(flow, listener.config, now, iss)
-        receive_syn(tcb, opening, now)
-        open_fast(tcb, seg.payload, cookie)
-        tcb.listener = listener
-        assert listener.pending is not None
-        listener.pending.add(tcb)
-        listener.queue.append(tcb)
-        listener.events |= ACCEPTABLE
-        self._eventful[listener] = None
-        if self._probe is not None:
-            self._probe.received(seg.frame, tcb.note, now)
-        tcb.note = ""
-        self._mark(tcb)
-
-    def _refuse(self, flow: bytes, seg: Segment, listening: bool, now: int) -> None:
-        """Answer a segment that belongs to no connection (RFC 9293 §3.10.7.1 and §3.5.2)."""
-        flags = seg.flags
-        if flags & RST:
-            return
-        self.counters["no-connection"] += 1
-        if flags & ACK:
-            self._send_reset(flow, seg.ack, None, now)
-        elif not listening:
-            self._send_reset(flow, 0, seg.seq + seg.len, now)
-
-    def _send_reset(
-        self, flow: bytes, seq: int, ack: int | None, now: int, options: bytes = b""
-    ) -> None:
-        """RST as RFC 9293 §3.5.2 says, within the rate limit."""
-        if not self._reset_limit.allow(now):
-            self.counters["resets-limited"] += 1
-            return
-        remote, local, remote_port, local_port = split_key(flow)
-        flags = RST if ack is None else RST | ACK
-        self._output.segment(
-            local, remote, local_port, remote_port, seq, ack or 0, flags, 0, options, "reset"
-        )
 
     # ------------------------------------------------------------------ time, output, events
 
@@ -648,18 +458,6 @@ class Stack:
         if tcb.events:
             self._eventful[tcb] = None
 
-    def _remove(self, tcb: Tcb, now: int) -> None:
-        """Take `tcb` out of the tables; in TIME-WAIT a compact record takes its place."""
-        self._wheel.cancel(tcb)
-        if self._table.get(tcb.flow) is not tcb:
-            return
-        self._connections -= 1
-        if tcb.state is not TIME_WAIT:
-            del self._table[tcb.flow]
-            return
-        self._time_waits.enter(tcb, now)
-        retire(tcb)
-
     def next_deadline(self) -> int | None:
         """When `handle_timeouts` and `flush` should run next (µs), None: when something happens."""
         if (self._dirty or self._output.queue) and not self._output.full:
@@ -703,10 +501,10 @@ class Stack:
 
         AddressInUse, AddressNotAvailable, UsageError.
         """
-        _check_port(port)
+        check_port(port)
         key: bytes | None = None
         if address is not None and address not in ("", "0.0.0.0", "::"):
-            key = _packed(address)
+            key = packed_address(address)
             if not self.addresses.is_own(key):
                 raise AddressNotAvailable(address)
         if port == 0:
@@ -767,87 +565,16 @@ class Stack:
         AddressNotAvailable, AddressInUse, NetworkUnreachable, NoBufferSpace, UsageError (MUST-46:
         broadcast and multicast addresses).
         """
-        _check_port(port)
-        _check_port(local_port)
         config = self._usable(config)
-        remote = _packed(address)
-        if not self.addresses.is_unicast(remote) or port == 0:
-            raise UsageError(f"cannot connect to {address} port {port}")
-        if local_address is not None:
-            local: bytes | None = _packed(local_address)
-            if local is None or not self.addresses.is_own(local) or len(local) != len(remote):
-                raise AddressNotAvailable(local_address)
-        else:
-            local = self.addresses.source_for(remote)
-        if local is None:
-            raise NetworkUnreachable(address)
-        if self._connections >= self.config.max_connections:
-            raise NoBufferSpace("too many connections")
-        reuse_after = self.config.time_wait_reuse_us
-
-        def reusable(record: TimeWait) -> bool:
-            return record.reusable(now, reuse_after)
-
-        if not local_port:
-            local_port = self._flows.choose_port(remote, local, port, reusable)
-        flow = flow_key(remote, local, port, local_port)
-        holder = self._table.get(flow)
-        isn: int | None = None
-        if type(holder) is TimeWait and reusable(holder):
-            isn = holder.reincarnation_isn()
-            self._time_waits.end(holder)
-        elif holder is not None:
-            raise AddressInUse(f"{address} port {port} from port {local_port}")
-        tcb = self._new_tcb(flow, config, now, isn)
-        user_calls.open_active(tcb, now)
-        if fast_open is not None and self.config.fast_open & CLIENT:
-            self.fast_open_client.begin(tcb, fast_open, now)
+        tcb = self._active_open.open(
+            (address, port), (local_address, local_port), config, fast_open, now
+        )
         self._mark(tcb)
         return tcb
 
     def may_send_on_syn(self, address: str, local: str, config: TcpConfig, now: int) -> bool:
         """A connection opened now could take text along (RFC 7413). `local` "": any address."""
-        remote = _packed(address)
-        source = _packed(local) if local else self.addresses.source_for(remote)
-        if source is None or not self.config.fast_open & CLIENT:
-            return False
-        return self.fast_open_client.offer(remote, source, config, now).text
-
-    def _new_tcb(self, flow: bytes, config: TcpConfig, now: int, isn: int | None) -> Tcb:
-        remote, local, remote_port, local_port = split_key(flow)
-        if isn is None:
-            isn = initial_sequence_number(flow, self._secret, now)
-        headers = fixed_headers(remote)
-        tcb = Tcb(
-            flow,
-            Endpoint(self.addresses.text(local), local_port),
-            Endpoint(self.addresses.text(remote), remote_port),
-            config,
-            self._challenge_limit,
-            isn,
-            clamp_receive_mss(config, self.config.mtu, headers),
-            headers,
-            self.config.gso_max,
-            now,
-        )
-        tcb.path_mtu_payload = self.path_mtus.get(remote, self.config.mtu, now) - headers
-        tcb.ts_offset = timestamp_offset(remote + local, self._secret)
-        self.rebuild_header(tcb)
-        self._table[flow] = tcb
-        self._connections += 1
-        return tcb
-
-    def rebuild_header(self, tcb: Tcb) -> None:
-        """Make the header template of `tcb` from its configuration (DSCP, TTL)."""
-        remote, local, _, _ = split_key(tcb.flow)
-        tcb.header = HeaderTemplate(
-            tcb,
-            local,
-            remote,
-            offload=self.config.checksum_offload,
-            ident=self._randrange(1 << 16),
-            label=flow_label(tcb.flow, self._secret),
-        )
+        return self._active_open.may_send_on_syn(address, local, config, now)
 
     def send(
         self,
@@ -894,7 +621,7 @@ class Stack:
         previous, tcb.config = tcb.config, config
         user_calls.configure(tcb, previous, now)
         if (config.dscp, config.ttl) != (previous.dscp, previous.ttl):  # MUST-48, SHLD-21, MUST-49
-            self.rebuild_header(tcb)
+            self._connections.rebuild_header(tcb)
         self._mark(tcb)
 
     def status(self, tcb: Tcb, now: int) -> TcpInfo:
@@ -934,15 +661,3 @@ def _only_acks(tcb: Tcb) -> bool:
         and tcb.listener is None
         and not (tcb.ack_now or tcb.probe_due)
     )
-
-
-def _packed(address: str) -> bytes:
-    try:
-        return ip_address(address).packed
-    except ValueError as error:
-        raise UsageError(f"not an IP address: {address!r}") from error
-
-
-def _check_port(port: int) -> None:
-    if not 0 <= port <= 65535:
-        raise UsageError(f"not a port: {port}")

@@ -5,15 +5,14 @@ Owns the records, their caps, their SYN,ACKs and their timer, and judges what ar
 the judgement is that the handshake is complete.
 """
 
-from collections import Counter
 from enum import Enum, auto
 
-from ustack.config import StackConfig, TcpConfig
-from ustack.stack.flows import Flow, split_key
-from ustack.stack.ip import Output, fixed_headers, flow_label
+from ustack.config import TcpConfig
+from ustack.stack.flows import split_key
+from ustack.stack.ip import fixed_headers, flow_label
 from ustack.stack.listener import Listener
+from ustack.stack.services import Services
 from ustack.stack.syn_request import ECN_SHIFT, NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
-from ustack.stack.timer_wheel import TimerWheel
 from ustack.tcp.buffer_sizes import syn_window
 from ustack.tcp.ecn_handshake import CLASSIC, KIND, NONE, is_plain, syn_ack
 from ustack.tcp.fast_open import Cookie
@@ -24,7 +23,6 @@ from ustack.tcp.handshake import (
     timestamp_offset,
     wanted_wscale,
 )
-from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.segment import Segment
 from ustack.tcp.seq import MASK32, older32, unwrap
 from ustack.tcp.syn_cookies import (
@@ -53,25 +51,14 @@ class Judgement(Enum):
 class SynQueue:
     """All half-open connections of a stack that listeners have begun."""
 
-    def __init__(
-        self,
-        config: StackConfig,
-        *,
-        table: dict[bytes, Flow],
-        wheel: TimerWheel,
-        output: Output,
-        counters: Counter[str],
-        limit: RateLimit,
-        secret: bytes,
-    ) -> None:
-        """`limit`: of challenge ACKs over the whole stack (RFC 5961 §7)."""
-        self._config = config
-        self._table = table
-        self._wheel = wheel
-        self._output = output
-        self._counters = counters
-        self._limit = limit
-        self._secret = secret
+    def __init__(self, services: Services) -> None:
+        self._config = services.config
+        self._table = services.flows.table
+        self._wheel = services.wheel
+        self._output = services.output
+        self._counters = services.counters
+        self._limit = services.challenge_limit
+        self._secret = services.secret
         self.count = 0
 
     def add(

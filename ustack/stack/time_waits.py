@@ -1,13 +1,8 @@
 """All connections of a stack in TIME-WAIT: entered, answered, evicted, expired."""
 
-from collections import Counter
-
-from ustack.config import StackConfig
-from ustack.stack.flows import Flow, split_key
-from ustack.stack.ip import Output
+from ustack.stack.flows import split_key
+from ustack.stack.services import Services
 from ustack.stack.time_wait import TimeWait, TimeWaitQueue
-from ustack.stack.timer_wheel import TimerWheel
-from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.seq import MASK32
 from ustack.tcp.tcb import Tcb
 from ustack.wire.tcp import ACK
@@ -17,23 +12,13 @@ from ustack.wire.tcp_options import encode_options
 class TimeWaits:
     """Owns what the flow table and the timer wheel hold of connections in TIME-WAIT."""
 
-    def __init__(
-        self,
-        config: StackConfig,
-        *,
-        table: dict[bytes, Flow],
-        wheel: TimerWheel,
-        output: Output,
-        counters: Counter[str],
-        limit: RateLimit,
-    ) -> None:
-        """`limit`: of answers, shared with the RSTs, so that they feed no loop."""
-        self._config = config
-        self._table = table
-        self._wheel = wheel
-        self._output = output
-        self._counters = counters
-        self._limit = limit
+    def __init__(self, services: Services) -> None:
+        self._config = services.config
+        self._table = services.flows.table
+        self._wheel = services.wheel
+        self._output = services.output
+        self._counters = services.counters
+        self._limit = services.reset_limit  # answers share it, so that they feed no loop
         self._queue = TimeWaitQueue()
 
     def enter(self, tcb: Tcb, now: int) -> None:

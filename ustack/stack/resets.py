@@ -1,0 +1,37 @@
+"""RST, and when it answers a segment that belongs to no connection (RFC 9293 §3.5.2)."""
+
+from ustack.stack.flows import split_key
+from ustack.stack.services import Services
+from ustack.tcp.segment import Segment
+from ustack.wire.tcp import ACK, RST
+
+
+class Resets:
+    """Sends the RSTs of a stack that no Tcb sends itself."""
+
+    def __init__(self, services: Services) -> None:
+        self._output = services.output
+        self._counters = services.counters
+        self._limit = services.reset_limit
+
+    def refuse(self, flow: bytes, seg: Segment, listening: bool, now: int) -> None:
+        """Answer a segment that belongs to no connection (RFC 9293 §3.10.7.1 and §3.5.2)."""
+        flags = seg.flags
+        if flags & RST:
+            return
+        self._counters["no-connection"] += 1
+        if flags & ACK:
+            self.send(flow, seg.ack, None, now)
+        elif not listening:
+            self.send(flow, 0, seg.seq + seg.len, now)
+
+    def send(self, flow: bytes, seq: int, ack: int | None, now: int, options: bytes = b"") -> None:
+        """RST as RFC 9293 §3.5.2 says, within the rate limit."""
+        if not self._limit.allow(now):
+            self._counters["resets-limited"] += 1
+            return
+        remote, local, remote_port, local_port = split_key(flow)
+        flags = RST if ack is None else RST | ACK
+        self._output.segment(
+            local, remote, local_port, remote_port, seq, ack or 0, flags, 0, options, "reset"
+        )
