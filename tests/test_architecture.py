@@ -42,8 +42,8 @@ TCP_ROWS: list[set[str]] = [
     {"accurate_ecn"},
     {"ecn_handshake"},
     {"handshake"},
-    {"mtu_probing"},
-    {"dubious_ack"},
+    {"mtu_probing", "timestamp_echo"},
+    {"dubious_ack", "establish"},
     {"user_calls", "segment_arrives", "timeouts", "transmit"},
 ]
 PURE_LAYERS = ("wire", "tcp", "stack")

@@ -505,3 +505,20 @@ class Peer:
 def relative(low32: int, base: int) -> int:
     """How far `low32` lies beyond `base`, negative if before."""
     return (low32 - base + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000
+
+
+def established(
+    version: int = 4,
+    tcp: TcpConfig | None = None,
+    *,
+    sack: bool = False,
+    tsval: int | None = None,
+    win: int = 65535,
+    rtt: int = 0,
+    gso_max: int = 0,
+    checksum_offload: bool = False,
+) -> tuple[Host, Peer, Tcb]:
+    """A host, a peer, and a connection between them that the host has opened."""
+    host = Host(version, tcp, gso_max=gso_max, checksum_offload=checksum_offload)
+    peer = Peer(host)
+    return host, peer, peer.establish(sack=sack, tsval=tsval, win=win, rtt=rtt)

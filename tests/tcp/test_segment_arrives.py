@@ -5,26 +5,13 @@ S is our SND.NXT and R the peer's next octet; W is the window (65535 without sca
 
 import pytest
 
-from tests.stack.host import MS, SECOND, Host, Peer, both_versions
+from tests.stack.host import MS, SECOND, Host, Peer, both_versions, established
 from ustack.config import TcpConfig
 from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp.state import CLOSED, ESTABLISHED, SYN_SENT
-from ustack.tcp.tcb import DRAINED, READABLE, URGENT, WRITABLE, Tcb
+from ustack.tcp.tcb import DRAINED, READABLE, URGENT, WRITABLE
 
 W = 65535
-
-
-def established(
-    version: int = 4,
-    tcp: TcpConfig | None = None,
-    *,
-    sack: bool = False,
-    tsval: int | None = None,
-    win: int = 65535,
-) -> tuple[Host, Peer, Tcb]:
-    host = Host(version, tcp)
-    peer = Peer(host)
-    return host, peer, peer.establish(sack=sack, tsval=tsval, win=win)
 
 
 # SYN-SENT (§3.10.7.3)

@@ -4,22 +4,14 @@ from itertools import pairwise
 
 import pytest
 
-from tests.stack.host import MS, SECOND, Host, Peer, both_versions
+from tests.stack.host import MS, SECOND, Host, Peer, both_versions, established
 from ustack.config import TcpConfig
 from ustack.errors import ConnectionTimedOut, HostUnreachable
 from ustack.tcp.state import CLOSED, ESTABLISHED
-from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR, Tcb
+from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR
 
 ONE_SECOND_RTO = TcpConfig(min_rto_us=SECOND)  # the letter of RFC 6298 §2.4
 HOUR = 3600 * SECOND
-
-
-def established(
-    version: int = 4, tcp: TcpConfig | None = None, *, tsval: int | None = None, win: int = 65535
-) -> tuple[Host, Peer, Tcb]:
-    host = Host(version, tcp)
-    peer = Peer(host)
-    return host, peer, peer.establish(tsval=tsval, win=win)
 
 
 def times(host: Host, peer: Peer, us: int) -> list[float]:

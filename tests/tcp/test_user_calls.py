@@ -5,21 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.stack.host import MS, SECOND, Host, Peer, both_versions
+from tests.stack.host import MS, SECOND, Host, Peer, both_versions, established
 from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted, ConnectionReset
 from ustack.tcp.state import CLOSED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, TIME_WAIT
 from ustack.tcp.tcb import NEVER, Tcb
 from ustack.tcp.user_calls import urgent_pending
-
-
-def established(
-    version: int = 4, tcp: TcpConfig | None = None, *, win: int = 65535
-) -> tuple[Host, Peer, Tcb]:
-    host = Host(version, tcp)
-    peer = Peer(host)
-    return host, peer, peer.establish(win=win)
-
 
 # SEND
 

@@ -1,17 +1,23 @@
 """SEGMENT ARRIVES, in the order RFC 9293 §3.10.7 gives. It changes the Tcb and never sends.
 
-LISTEN and CLOSED have no Tcb: stack/listener.py and `Stack.input` answer for them.
+LISTEN and CLOSED have no Tcb: stack/arrivals.py answers for them.
 """
 
 from collections.abc import Sequence
 
 from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, mtu_probing, tail_loss
-from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW, first_window, syn_window
+from ustack.tcp.buffer_sizes import first_window, syn_window
 from ustack.tcp.chronograph import SEND_BUFFER
+from ustack.tcp.establish import (
+    established,
+    open_passively,
+    queue_syn_text,
+    syn_in_syn_received,
+)
 from ustack.tcp.fast_open import DATA_NOT_ACKED, SYN_RETRANSMITTED, FastOpen
-from ustack.tcp.handshake import agree_options, resize_segments, start_sending, timestamp
-from ustack.tcp.recovery import LOSS, OPEN
+from ustack.tcp.handshake import agree_options, resize_segments, start_sending
+from ustack.tcp.recovery import OPEN
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.seq import MASK32, older32
 from ustack.tcp.state import (
@@ -19,7 +25,6 @@ from ustack.tcp.state import (
     CLOSED,
     CLOSING,
     ESTABLISHED,
-    FIN_WAIT_1,
     FIN_WAIT_2,
     LAST_ACK,
     OUR_FIN_ACKED,
@@ -31,7 +36,6 @@ from ustack.tcp.state import (
     set_state,
 )
 from ustack.tcp.tcb import (
-    CONNECTED,
     DRAINED,
     FIN_ACKED,
     NEVER,
@@ -42,6 +46,7 @@ from ustack.tcp.tcb import (
     Tcb,
     finish,
 )
+from ustack.tcp.timestamp_echo import measure_for_window, measure_round_trip
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, RST, SYN, URG
 
@@ -56,7 +61,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     snd, rcv = tcb.snd, tcb.rcv
     flags = seg.flags
     tcb.counters.segments_in += 1
-    if state is SYN_RECEIVED and flags & (SYN | RST) == SYN and not _syn_in_syn_received(tcb, seg):
+    if state is SYN_RECEIVED and flags & (SYN | RST) == SYN and not syn_in_syn_received(tcb, seg):
         return None
 
     # First, check the sequence number (Table 6), after PAWS (RFC 7323 §5.3)
@@ -85,7 +90,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     # Fifth, check the ACK field
     if not flags & ACK:
         return None
-    if state is SYN_RECEIVED and not _open_passively(tcb, seg, now):
+    if state is SYN_RECEIVED and not open_passively(tcb, seg, now):
         return Reset(seg.ack)
     # RFC 5961 §5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT
     if not snd.una - snd.max_wnd <= seg.ack <= snd.max:
@@ -203,7 +208,7 @@ def predicted(
         rcv.nxt = nxt + size
         tcb.events |= READABLE
         if tsecr != tcb.ts_echoed:
-            _measure_for_window(tcb, tsecr, size, now)
+            measure_for_window(tcb, tsecr, size, now)
         if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
             tcb.flush_now = True
     return True
@@ -290,25 +295,6 @@ def _reset_or_challenge(tcb: Tcb, seg: Segment, now: int) -> None:
         finish(tcb, ConnectionReset())
 
 
-def _syn_in_syn_received(tcb: Tcb, seg: Segment) -> bool:
-    """True: go on with `seg` as if its SYN were not there, or let the SYN be challenged.
-
-    The peer's own SYN again means that our SYN,ACK was lost: it is sent again. A SYN,ACK is the
-    second half of a simultaneous open (RFC 9293 Figure 7); it stands one left of RCV.NXT.
-    """
-    if seg.seq != tcb.rcv.irs:
-        return True
-    if not seg.flags & ACK:
-        tcb.syn_due = True
-        return False
-    seg.flags &= ~SYN
-    seg.seq += 1
-    seg.len -= 1
-    seg.wnd >>= tcb.snd.wscale  # a SYN's window is not scaled (RFC 7323 §2.2), but will be below
-    tcb.ack_now = True
-    return True
-
-
 def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
     """RFC 9293 §3.10.7.3."""
     snd, rcv, flags = tcb.snd, tcb.rcv, seg.flags
@@ -337,7 +323,7 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
     if flags & ACK:
         set_state(tcb, ESTABLISHED)
         resent = tcb.retransmits > 0
-        _established(tcb, seg, now)
+        established(tcb, seg, now)
         tcb.ack_now = True
         if tcb.fast_open is not None:
             _text_on_syn_answered(tcb, tcb.fast_open, seg.ack, resent, now)
@@ -349,41 +335,11 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
         snd.wnd = snd.max_wnd = seg.wnd
         snd.wl1, snd.wl2 = seg.seq, snd.una
     if not flags & ACK:
-        _queue_syn_text(tcb, seg)
+        queue_syn_text(tcb, seg)
     elif seg.payload or flags & FIN:
         seg.seq += 1
         return _receive_text(tcb, seg, now)
     return None
-
-
-def _queue_syn_text(tcb: Tcb, seg: Segment) -> None:
-    """Keep text that came on the SYN until the handshake is complete (RFC 9293 §3.10.7.2).
-
-    Linux: it is not acknowledged with the SYN; the peer resends it if it must.
-    """
-    if seg.payload:
-        size = min(tcb.receive_buffer.limit, MAX_UNSCALED_WINDOW)
-        tcb.receive_buffer.insert(seg.seq + 1, bytes(seg.payload[:size]))
-
-
-def _open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
-    """The ACK that completes the handshake in SYN-RECEIVED; False if it is a wrong one."""
-    if not tcb.snd.una < seg.ack <= tcb.snd.max:
-        return False
-    set_state(tcb, ESTABLISHED)
-    if tcb.fin_queued:
-        set_state(tcb, FIN_WAIT_1)
-    resent = tcb.retransmits
-    _established(tcb, seg, now, sent_twice=not tcb.passive)
-    if tcb.fast_open is not None:
-        _confirmed(tcb, resent, now)
-    receive_buffer, rcv = tcb.receive_buffer, tcb.rcv
-    if receive_buffer.out_of_order:  # text that came with the SYN
-        rcv.nxt = receive_buffer.collect(rcv.nxt)
-        rcv.adv = max(rcv.adv, rcv.nxt)
-        tcb.ack_now = True
-        tcb.events |= READABLE
-    return True
 
 
 def _text_on_syn_answered(tcb: Tcb, fast: FastOpen, ack: int, resent: bool, now: int) -> None:
@@ -405,52 +361,6 @@ def _text_on_syn_answered(tcb: Tcb, fast: FastOpen, ack: int, resent: bool, now:
         fast.client_fail = SYN_RETRANSMITTED if resent else DATA_NOT_ACKED
         board.mark_all_lost()
         tcb.timers.rto = now + tcb.rtt.rto
-
-
-def _confirmed(tcb: Tcb, resent: int, now: int) -> None:
-    """The handshake of a Fast Open is complete: what was sent before counts from here on."""
-    if tcb.passive:
-        tcb.events &= ~CONNECTED  # the user has had it since the SYN
-    tcb.probing_tail = tcb.sack_on and tcb.config.tail_loss_probe
-    board = tcb.scoreboard
-    if board.in_flight:
-        if resent > 1:
-            board.mark_all_lost()  # Linux: the second timeout of the SYN,ACK speaks for all of it
-        tcb.timers.rto = now + tcb.rtt.rto
-
-
-def _established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -> None:
-    """Our SYN is acknowledged: take over the window and measure the first round trip.
-
-    `sent_twice`: in a simultaneous open, first alone and then with an ACK. Nobody knows which of
-    them is acknowledged (Karn's rule, RFC 6298 §3), but none was lost.
-    """
-    snd = tcb.snd
-    if tcb.retransmits or sent_twice:
-        if tcb.ts_on and seg.tsval is not None and seg.tsecr:
-            _measure_echo(tcb, seg.tsecr, now)
-    if tcb.retransmits:
-        if not tcb.rtt.srtt:
-            tcb.rtt.distrust_initial()
-        if tcb.retransmits > 1 and tcb.congestion is not None:
-            tcb.congestion.on_rto(0, 0, now, repeated=True)  # RFC 6928 §2: begin with one segment
-    elif not sent_twice and tcb.timers.rto is not NEVER:
-        tcb.rtt.sample(now - tcb.last_data_sent_at)
-    tcb.retransmits = 0
-    tcb.rtt.reset_backoff()
-    tcb.stalled_since = NEVER
-    tcb.timers.rto = tcb.timers.user = NEVER
-    snd.una = snd.iss + 1
-    snd.nxt = max(snd.nxt, snd.una)
-    snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.wscale
-    snd.max_wnd = max(snd.max_wnd, snd.wnd)
-    snd.wl1, snd.wl2 = seg.seq, seg.ack
-    tcb.events |= CONNECTED
-    tcb.counters.delivered += 1
-    tcb.last_data_received_at = now
-    buffer_sizes.established(tcb)
-    if tcb.config.keep_alive:
-        tcb.timers.keep_alive = now + tcb.config.keep_alive_idle_us
 
 
 def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
@@ -529,7 +439,7 @@ def _advance(
     if sent_at is not None:
         tcb.rtt.sample(now - sent_at)
     elif tcb.ts_on and tsval is not None and tsecr:
-        _measure_echo(tcb, tsecr, now)
+        measure_round_trip(tcb, tsecr, now)
     buffer.release(ack)
     if tcb.marks is not None and tcb.marks.acknowledged(ack, now):
         tcb.events |= REPORTED
@@ -591,22 +501,6 @@ def _moves_window(tcb: Tcb, seg: Segment, window: int) -> bool:
     """
     snd = tcb.snd
     return seg.seq > snd.wl1 or (seg.seq == snd.wl1 and (window > snd.wnd or not window))
-
-
-def _measure_echo(tcb: Tcb, tsecr: int, now: int) -> None:
-    """Take an RTT sample from the echoed timestamp (RFC 7323 §4.1).
-
-    Our own record in µs is better than a clock of 1 ms, so this is for where Karn's rule forbids
-    the record. An echo from before the last timeout is not used: if only the ACK of the first copy
-    was lost, the receiver answers the second with the echo of the first (RFC 7323 §4.3 leaves
-    TS.Recent alone for text below the window), and the RTO would feed on itself.
-    """
-    elapsed_ms = (timestamp(tcb, now) - tsecr) & MASK32
-    recovery = tcb.recovery
-    if elapsed_ms < 0x8000_0000 and not (  # less 1: the clock's granularity
-        recovery.phase is LOSS and (elapsed_ms - 1) * 1000 > now - recovery.timed_out_at
-    ):
-        tcb.rtt.sample(elapsed_ms * 1000 or 1000)
 
 
 def _window_opened(tcb: Tcb, now: int) -> None:
@@ -687,7 +581,7 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         rcv.nxt = nxt
         tcb.events |= READABLE
         if seg.tsecr != tcb.ts_echoed:
-            _measure_for_window(tcb, seg.tsecr, len(payload), now)
+            measure_for_window(tcb, seg.tsecr, len(payload), now)
         if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
             tcb.flush_now = True
     elif seg.len and not fin:
@@ -695,16 +589,6 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     if rcv.fin == nxt:
         _take_fin(tcb)
     return None
-
-
-def _measure_for_window(tcb: Tcb, tsecr: int, size: int, now: int) -> None:
-    """The first full-sized segment that echoes a later timestamp of ours is a round trip, as the
-    receiver sees it (Linux tcp_rcv_rtt_measure_ts). Less than the clock's tick says nothing."""
-    tcb.ts_echoed = tsecr
-    elapsed_ms = (timestamp(tcb, now) - tsecr) & MASK32
-    if tcb.ts_on and size >= tcb.rcv.mss_seen and 0 < elapsed_ms < 0x8000_0000:
-        drained = tcb.receive_buffer.readable <= size
-        buffer_sizes.tuner_of(tcb, now).echoed(elapsed_ms * 1000, drained=drained)
 
 
 def _note_fin(tcb: Tcb, start: int, end: int) -> bool:
