@@ -41,6 +41,7 @@ from ustack.drill.script import Settings
 from ustack.drill.settings import IP_VERSIONS, Option
 from ustack.drill.snippets import memory_info
 from ustack.errors import MalformedFile, MalformedPacket
+from ustack.stack.error_queue import ControlMessage
 from ustack.stack.sockets import Call
 from ustack.wire.gso import split
 from ustack.wire.virtio import HEADER_LEN, PLAIN
@@ -281,14 +282,27 @@ class KernelApi:
 
         return _now(act)
 
-    def send(self, fd: int, sizes: Sequence[int], flags: int, null: bool) -> Call[int]:
+    def send(
+        self,
+        fd: int,
+        sizes: Sequence[int],
+        flags: int,
+        null: bool,
+        control: Sequence[ControlMessage] = (),
+    ) -> Call[int]:
+        ancillary = [
+            (each.level, each.kind, struct.pack("=i", each.data))
+            for each in control
+            if isinstance(each.data, int)
+        ]
+
         def act() -> int:
             if null:
                 result = int(_libc.send(fd, None, sum(sizes), flags))
                 return result if result >= 0 else _raise_errno()
             # The player gets EPIPE, not a signal.
             quiet = flags | CONSTANTS["MSG_NOSIGNAL"]
-            return self.socket_of(fd).sendmsg([bytes(size) for size in sizes], [], quiet)
+            return self.socket_of(fd).sendmsg([bytes(size) for size in sizes], ancillary, quiet)
 
         return _now(act)
 

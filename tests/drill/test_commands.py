@@ -1,10 +1,13 @@
 """Shell commands as configuration."""
 
+from pathlib import Path
+
 import pytest
 
 from ustack.drill.commands import Commands
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.lexer import Position
+from ustack.drill.pipelines import ListedSocket, Machine
 from ustack.drill.sysctls import Environment
 
 HERE = Position("t.pkt", 1)
@@ -13,7 +16,7 @@ HERE = Position("t.pkt", 1)
 class Run:
     """Commands with what they did."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, position: Position = HERE) -> None:
         self.environment = Environment()
         self.waited: list[int] = []
         self.dropping: list[bool] = []
@@ -22,8 +25,12 @@ class Run:
             allow_shell=False,
             wait=self.waited.append,
             drop_output=self.dropping.append,
+            machine=Machine(lambda: self.counters, lambda: self.sockets),
         )
-        commands.run(text, HERE)
+        self.counters = {"TcpExtBeyondWindow": 2, "TcpExtListenOverflows": 0}
+        self.sockets = [ListedSocket("TIME_WAIT", "192.168.0.1:8080", "192.0.2.1:49152")]
+        commands.run(text, position)
+        self.files = commands.files
 
 
 def test_several_commands_stand_on_lines_or_behind_each_other() -> None:
@@ -70,7 +77,76 @@ def test_sleep_wants_seconds(text: str) -> None:
         Run(text)
 
 
-@pytest.mark.parametrize("text", ["rm -rf /", "sysctl net.ipv4.tcp_sack", "ip link set lo up"])
+@pytest.mark.parametrize("text", ["reboot", "dd if=/dev/zero", "ip link set lo up"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ScriptFailure, match=r"t\.pkt:1: refused to run"):
         Run(text)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        'nstat | grep TcpExtBeyondWindow | grep -q " 2 "',
+        "nstat -asz TcpExtListenOverflows | grep -q 'Overflows *0'",
+        "nstat -n; nstat -z | grep BeyondWindow | awk '{print $2}' | grep -q 0",
+        "sockstat -4 -p 8080 -s | grep -c TIME_WAIT | grep 1",
+        "netstat -an | grep -E 'TIME_WAIT|CLOSE_WAIT' | wc -l | grep -w 1",
+        "ss -tan state time-wait | grep -q :8080",
+        "ss -tan state established | grep -v 8080 | wc -l | grep 0",
+    ],
+)
+def test_a_pipeline_is_a_question(question: str) -> None:
+    Run(question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "nstat | grep -q TcpExtListenOverflows",
+        "sockstat | grep -c LISTEN | grep 1",
+        "ss | grep ESTAB",
+    ],
+)
+def test_a_pipeline_that_says_no_fails(question: str) -> None:
+    with pytest.raises(ScriptFailure, match="says no"):
+        Run(question)
+
+
+def test_an_unknown_filter_is_said() -> None:
+    with pytest.raises(ScriptFailure, match="no filter 'sed"):
+        Run("nstat | sed s/a/b/")
+
+
+def test_files_of_dd_are_sizes() -> None:
+    run = Run(
+        "dd if=/dev/zero of=/tmp/a bs=1k count=5; dd of=b count=2 2>/dev/null\n"
+        "dd of=/c count=1; rm -f /c"
+    )
+    assert run.files == {"/tmp/a": 5120, "b": 1024}
+
+
+def test_settings_may_be_computed() -> None:
+    run = Run('sysctl -q net.ipv4.tcp_rmem="4096 131072 $((15*1024*1024))"')
+    assert run.environment.tcp.receive_buffer_max == 15 << 20
+    with pytest.raises(ScriptFailure, match="arithmetic"):
+        Run("sysctl -q net.ipv4.tcp_rmem=$((1/0))")
+
+
+def test_an_unknown_setting_is_no_error_with_e() -> None:
+    assert Run("sysctl -e -q net.ipv4.tcp_nonsense=1").environment.notes != []
+    with pytest.raises(ScriptFailure, match="tcp_nonsense"):
+        Run("sysctl -q net.ipv4.tcp_nonsense=1")
+
+
+def test_the_defaults_beside_the_script_are_taken(tmp_path: Path) -> None:
+    """A file with anything unknown in it is not: then those of Google's suite hold."""
+    position = Position(str(tmp_path / "t.pkt"), 1)
+    file = tmp_path / "defaults.sh"
+    file.write_text(
+        "#!/bin/bash\n# comment\nsysctl -q net.ipv4.tcp_sack=0 # more\nip tcp_metrics flush all\n"
+    )
+    assert Run("./defaults.sh", position).environment.tcp.sack is False
+    file.write_text("sysctl -q net.ipv4.tcp_sack=0\nif true; then reboot; fi\n")
+    run = Run("./defaults.sh", position)
+    assert run.environment.tcp.sack is True
+    assert run.environment.tcp.slow_start_after_idle is False

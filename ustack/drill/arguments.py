@@ -102,6 +102,19 @@ def address(event: SyscallEvent, function: Function) -> bytes:
         raise ScriptFailure(event.position, f"{text.value!r} is no address") from None
 
 
+def socket_address(event: SyscallEvent, written: Expression) -> tuple[str, int] | None:
+    """Address and port of a struct sockaddr; None where `...` stands."""
+    if not isinstance(written, Struct):
+        return None
+    port = member(event, written, "sin_port") or member(event, written, "sin6_port")
+    for key in ("sin_addr", "sin6_addr"):
+        value = written.get(key)
+        if isinstance(value, Function) and value.arguments:
+            text = value.arguments[-1]  # inet_pton() names the family first
+            return str(ipaddress.ip_address(address(event, Function(value.name, (text,))))), port
+    raise ScriptFailure(event.position, "the address has no sin_addr")
+
+
 def is_null(event: SyscallEvent, index: int) -> bool:
     """Whether the pointer is written as NULL or 0."""
     argument = event.arguments[index]

@@ -55,7 +55,14 @@ class SocketApi(Protocol):
 
     def connect(self, fd: int, address: str, port: int) -> Call[int]: ...
     def disconnect(self, fd: int) -> Call[int]: ...
-    def send(self, fd: int, sizes: Sequence[int], flags: int, null: bool) -> Call[int]:
+    def send(
+        self,
+        fd: int,
+        sizes: Sequence[int],
+        flags: int,
+        null: bool,
+        control: Sequence[ControlMessage] = (),
+    ) -> Call[int]:
         """Buffers of these sizes, in one call. `null`: the pointer is NULL."""
         ...
 

@@ -60,6 +60,7 @@ class TestedSocket:
     stamps: dict[int, int] = field(default_factory=dict)  # written TS val -> live
     stamp_base: tuple[int, int] | None = None  # the first pair
     flow_label: tuple[int, int] | None = None  # (script, live)
+    bound_port: int | None = None  # by bind(); None: the one of the settings
 
     # Live to script
 
@@ -196,6 +197,12 @@ class SocketsUnderTest:
         """`socket()` returned the script's `fd`."""
         self._add(TestedSocket(fd=fd))
 
+    def bound(self, fd: int, port: int) -> None:
+        """`bind(fd)` asked for that port."""
+        socket = self.by_fd(fd)
+        if socket is not None:
+            socket.bound_port = port
+
     def listening(self, fd: int) -> None:
         """`listen(fd)` succeeded."""
         socket = self.by_fd(fd)
@@ -238,12 +245,13 @@ class SocketsUnderTest:
         """The packet to inject, in live numbers, and its way. Raises MappingError."""
         socket = self.current
         if socket is None or socket.stage is Stage.LISTENING:
-            socket = self._add(TestedSocket(stage=Stage.PACKET_RECEIVED))
-            socket.outbound = self._passive_endpoints()
+            port = socket.bound_port if socket is not None else None
+            socket = self._add(TestedSocket(stage=Stage.PACKET_RECEIVED, bound_port=port))
+            socket.outbound = self._passive_endpoints(port)
             socket.remote_isn = packet.seq or 0
         elif socket.outbound is None:
             # A socket that is only bound: a packet to a port where nobody listens.
-            socket.outbound = self._passive_endpoints()
+            socket.outbound = self._passive_endpoints(socket.bound_port)
         if socket.stage is Stage.SYN_SENT and packet.flags & (SYN | ACK) == SYN | ACK:
             socket.remote_isn = packet.seq or 0
             socket.stage = Stage.SYN_ACKED
@@ -301,8 +309,9 @@ class SocketsUnderTest:
         self.current = socket
         return socket
 
-    def _passive_endpoints(self) -> Endpoints:
-        return Endpoints(self._local, self._remote, self._settings.bind_port, next(self._ports))
+    def _passive_endpoints(self, bound_port: int | None = None) -> Endpoints:
+        port = bound_port or self._settings.bind_port
+        return Endpoints(self._local, self._remote, port, next(self._ports))
 
 
 def _shifted(block: tuple[int, int], shift: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""recvmsg(): control messages that a script expects against those that came (language §12.3)."""
+"""Control messages: those that a script sends, and those that it expects (language §12.3)."""
 
 from ustack.drill import arguments
 from ustack.drill.failure import ScriptFailure
@@ -9,6 +9,16 @@ from ustack.stack.error_queue import ControlMessage, ExtendedError, Stamp
 SECOND_US = 1_000_000
 _ERROR_FIELDS = ("ee_errno", "ee_origin", "ee_type", "ee_code", "ee_info", "ee_data")
 _TIMED_ATTRIBUTES = ("TCP_NLA_BUSY", "TCP_NLA_RWND_LIMITED", "TCP_NLA_SNDBUF_LIMITED")
+
+
+def written_control(event: SyscallEvent, message: Struct) -> tuple[ControlMessage, ...]:
+    """What a script gives to sendmsg() along with the text."""
+    found: list[ControlMessage] = []
+    for item in arguments.array(event, message.get("msg_control") or Array(())):
+        written = arguments.struct(event, item)
+        keys = ("cmsg_level", "cmsg_type", "cmsg_data")
+        found.append(ControlMessage(*(arguments.member(event, written, key) for key in keys)))
+    return tuple(found)
 
 
 def check_control(

@@ -13,7 +13,7 @@ from ustack.drill.constants import CONSTANTS
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.host import SocketApi
 from ustack.drill.mapping import SocketsUnderTest
-from ustack.drill.messages import check_control
+from ustack.drill.messages import check_control, written_control
 from ustack.drill.script import (
     Anything,
     Array,
@@ -29,8 +29,13 @@ from ustack.stack.sockets import Call
 
 NEW_FD_CALLS = ("socket", "accept", "epoll_create", "open")
 AF_INET, AF_INET6, AF_UNSPEC = (CONSTANTS[n] for n in ("AF_INET", "AF_INET6", "AF_UNSPEC"))
-# FreeBSD: which of several TCPs of its own serves the socket. There is one here.
-WITHOUT_MEANING = ("TCP_FUNCTION_BLK",)
+# FreeBSD: which of several TCPs of its own serves the socket, and what only those have.
+WITHOUT_MEANING = frozenset(
+    """TCP_FUNCTION_BLK TCP_NOOPT TCP_KEEPINIT TCP_MAXUNACKTIME TCP_CCALGOOPT TCP_DELACK TCP_LOG
+    TCP_LOGBUF TCP_LOGID TCP_PCAP_IN TCP_PCAP_OUT TCP_STATS TCP_REMOTE_UDP_ENCAPS_PORT TCP_RACK_TLP
+    TCP_RACK_RR_CONF TCP_RACK_PACE_ALWAYS TCP_DATA_AFTER_CLOSE SO_NOSIGPIPE SO_RERROR SO_USELOOPBACK
+    SO_SETFIB SO_USER_COOKIE SO_TS_CLOCK SO_ACCEPTFILTER SO_NO_OFFLOAD SO_NO_DDP""".split()
+)
 INT = 4  # bytes
 
 
@@ -107,12 +112,12 @@ class Syscalls:
 
     def _bind(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 3)
-        address = self._settings.local_address
-        return (
-            yield from self._api.bind(
-                self._fd(event, 0), self._for_family(address), self._settings.bind_port
-            )
-        )
+        address, port = self._settings.local_address, self._settings.bind_port
+        written = arguments.socket_address(event, event.arguments[1])
+        if written is not None:
+            address, port = written
+        self._sockets.bound(self._script_fd(event, 0), port)
+        return (yield from self._api.bind(self._fd(event, 0), self._for_family(address), port))
 
     def _listen(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 2)
@@ -191,13 +196,13 @@ class Syscalls:
         message = arguments.struct(event, event.arguments[1])
         if arguments.number(event, message.get("msg_flags") or Integer(0)) != 0:
             raise ScriptFailure(event.position, "msg_flags of sendmsg() must be 0")
-        if message.get("msg_control") is not None:
-            raise ScriptFailure(event.position, "control messages of sendmsg() are not supported")
         sizes = arguments.message_iovec(event, message)
         flags = arguments.number(event, event.arguments[2])
         if flags & CONSTANTS["MSG_FASTOPEN"]:
             return (yield from self._send_fast(event, sizes, flags, None))
-        return (yield from self._api.send(self._fd(event, 0), sizes, flags, null=False))
+        control = written_control(event, message)
+        fd = self._fd(event, 0)
+        return (yield from self._api.send(fd, sizes, flags, null=False, control=control))
 
     def _receive(self, event: SyscallEvent) -> Call[int]:
         """read(fd, buffer, n), recv(..., flags) and recvfrom(..., flags, address, length)"""

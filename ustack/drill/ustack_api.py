@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ustack.drill.constants import CONSTANTS
 from ustack.drill.host import Message
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
-from ustack.stack.error_queue import ControlMessage, Stamp
+from ustack.stack.error_queue import ControlMessage, Stamp, transmit_stamps
 from ustack.stack.readiness import Epoll, poll
 from ustack.stack.socket_options import STRUCTURES
 from ustack.stack.sockets import Call, Socket, SocketLayer
@@ -47,8 +47,18 @@ File = Socket | Epoll | Pipe | RegularFile
 class UstackApi:
     """A table of descriptors; `clock` gives the time of the stack."""
 
-    def __init__(self, layer: SocketLayer, clock: Callable[[], int], epoch_us: int = 0) -> None:
-        """`epoch_us`: what the clock shows when the script begins."""
+    def __init__(
+        self,
+        layer: SocketLayer,
+        clock: Callable[[], int],
+        epoch_us: int = 0,
+        virtual_files: Mapping[str, int] | None = None,
+    ) -> None:
+        """`epoch_us`: what the clock shows when the script begins.
+
+        `virtual_files`: sizes of the files that commands have made; they are not on disk.
+        """
+        self._virtual_files = {} if virtual_files is None else virtual_files
         self._layer = layer
         self._epoch_us = epoch_us
         self._clock = clock
@@ -110,12 +120,20 @@ class UstackApi:
         self._socket(fd).disconnect(self._clock())
         return 0
 
-    def send(self, fd: int, sizes: Sequence[int], flags: int, null: bool) -> Call[int]:
+    def send(
+        self,
+        fd: int,
+        sizes: Sequence[int],
+        flags: int,
+        null: bool,
+        control: Sequence[ControlMessage] = (),
+    ) -> Call[int]:
         socket = self._socket(fd)
         size = sum(sizes)
         if null and size:
             raise os_error(errno.EFAULT)
-        return (yield from socket.send(bytes(size), flags, self._clock(), sizes))
+        stamps = transmit_stamps(control)
+        return (yield from socket.send(bytes(size), flags, self._clock(), sizes, stamps))
 
     def send_to(
         self, fd: int, address: str, port: int, sizes: Sequence[int], flags: int
@@ -216,6 +234,8 @@ class UstackApi:
     def open(self, path: str, flags: int) -> Call[int]:
         """A file that is there; only its size matters, as all payloads are zeros."""
         yield from ()
+        if path in self._virtual_files:
+            return self._install(RegularFile(self._virtual_files[path]))
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             raise os_error(errno.EACCES)
         return self._install(RegularFile(Path(path).stat().st_size))

@@ -14,7 +14,9 @@ from ustack.drill.commands import Commands
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.host import Snapshot, Task
 from ustack.drill.lexer import Position
+from ustack.drill.machine import counters, sockets
 from ustack.drill.packets import LivePacket, decode
+from ustack.drill.pipelines import Machine
 from ustack.drill.script import Settings
 from ustack.drill.snippets import memory_info, tcp_info
 from ustack.drill.sysctls import Environment
@@ -67,6 +69,10 @@ class VirtualHost:
             allow_shell=allow_shell,
             wait=self._pass_time,
             drop_output=self._set_drops_output,
+            machine=Machine(
+                lambda: counters(self.stack) if self._stack else {},
+                lambda: sockets(self.stack) if self._stack else [],
+            ),
         )
         self._stack: Stack | None = None
         self._layer: SocketLayer | None = None
@@ -113,7 +119,7 @@ class VirtualHost:
         seeded = random.Random(0)  # the same in every run
         self._stack = Stack(config, secret=SECRET, randrange=seeded.randrange, probe=self._probe)
         self._layer = SocketLayer(self._stack, self.environment.tcp)
-        self._api = UstackApi(self._layer, self._clock, EPOCH_US)
+        self._api = UstackApi(self._layer, self._clock, EPOCH_US, self._commands.files)
 
     def _clock(self) -> int:
         return EPOCH_US + self._now

@@ -4,10 +4,12 @@ Made for a socket when the first message is queued. recvmsg(2) MSG_ERRQUEUE, ip(
 Linux Documentation/networking: timestamping.rst, msg_zerocopy.rst.
 """
 
+import errno
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 
 MAX_MESSAGES = 1024  # a queue that nobody reads does not grow beyond this
@@ -104,3 +106,21 @@ def received_error(error: ExtendedError, ipv6: bool) -> ControlMessage:
     if ipv6:
         return ControlMessage(c.IPPROTO_IPV6, c.IPV6_RECVERR, error)
     return ControlMessage(c.IPPROTO_IP, c.IP_RECVERR, error)
+
+
+def transmit_stamps(control: Iterable[ControlMessage]) -> int | None:
+    """The SOF_TIMESTAMPING_TX_* bits for one sendmsg(), None: those of the socket hold.
+
+    EINVAL for what Linux knows nothing of (sock_cmsg_send); other levels are not for us.
+    """
+    stamps: int | None = None
+    for message in control:
+        if message.level != c.SOL_SOCKET:
+            continue
+        if message.kind == c.SO_TIMESTAMPING and isinstance(message.data, int):
+            if message.data & ~c.SOF_TIMESTAMPING_TX_MASK:
+                raise os_error(errno.EINVAL)
+            stamps = message.data
+        elif message.kind not in (c.SO_MARK, c.SO_PRIORITY, c.SCM_RIGHTS, c.SCM_CREDENTIALS):
+            raise os_error(errno.EINVAL)
+    return stamps

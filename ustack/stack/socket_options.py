@@ -146,6 +146,7 @@ CONFIG_OPTIONS: Mapping[Key, ConfigOption] = {
 # Kept and given back; either their effect is what ustack does anyway (several sockets on one port
 # only differ in time, urgent data stays inline as RFC 6093 advises), or it lies outside of TCP.
 STORED_OPTIONS: Mapping[Key, int] = {
+    (c.SOL_SOCKET, c.SO_DEBUG): 0,
     (c.SOL_SOCKET, c.SO_REUSEADDR): 0,
     (c.SOL_SOCKET, c.SO_REUSEPORT): 0,
     (c.SOL_SOCKET, c.SO_PRIORITY): 0,

@@ -17,7 +17,7 @@ from typing import TypeVar
 from ustack.config import TcpConfig
 from ustack.errors import ConnectionReset, UsageError, os_error
 from ustack.stack import socket_constants as c
-from ustack.stack.error_queue import ControlMessage
+from ustack.stack.error_queue import ControlMessage, Stamp
 from ustack.stack.listener import Listener
 from ustack.stack.notices import Notices
 from ustack.stack.send_room import charged, is_writable, send_room
@@ -244,10 +244,18 @@ class Socket:
 
     # Sending
 
-    def send(self, data: Buffer, flags: int, now: int, buffers: Sequence[int] = ()) -> Call[int]:
+    def send(
+        self,
+        data: Buffer,
+        flags: int,
+        now: int,
+        buffers: Sequence[int] = (),
+        stamps: int | None = None,
+    ) -> Call[int]:
         """How many bytes of `data` were taken: all of them, unless the socket is non-blocking.
 
-        `buffers`: sizes of the pieces that `data` is gathered from (sendmsg(2)).
+        `buffers`: sizes of the pieces that `data` is gathered from (sendmsg(2)). `stamps`: bits
+        that stand for those of SO_TIMESTAMPING, this once.
         """
         if self._postponed is not None:
             return (yield from self.send_to(*self._postponed, data, flags, now))
@@ -259,7 +267,11 @@ class Socket:
         if flags & c.MSG_MORE or self.options.cork:
             return (yield from self._send_corked(tcb, bytes(data), flags, now, deadline))
         self._uncork(now)
-        return (yield from self._push(data, flags, now, deadline, urgent=urgent, buffers=buffers))
+        return (
+            yield from self._push(
+                data, flags, now, deadline, urgent=urgent, buffers=buffers, stamps=stamps
+            )
+        )
 
     def _push(
         self,
@@ -271,6 +283,7 @@ class Socket:
         urgent: bool = False,
         more: bool = False,
         buffers: Sequence[int] = (),
+        stamps: int | None = None,
     ) -> Call[int]:
         """Hand `data` to the stack, waiting for room where that is allowed."""
         view = memoryview(data)
@@ -291,17 +304,26 @@ class Socket:
             if whole or (
                 sent and (self._nonblocking(flags) or (deadline is not None and now >= deadline))
             ):
-                if sent and (flags & MARKING or self.options.timestamping):
-                    self._mark(tcb, sent, flags, whole, buffers)
+                if sent and (flags & MARKING or self.options.timestamping or stamps):
+                    self._mark(tcb, sent, flags, whole, buffers, stamps)
                 return sent
             now = yield from self._block(flags, now, deadline)
             waited = True
 
-    def _mark(self, tcb: Tcb, sent: int, flags: int, whole: bool, buffers: Sequence[int]) -> None:
+    def _mark(
+        self,
+        tcb: Tcb,
+        sent: int,
+        flags: int,
+        whole: bool,
+        buffers: Sequence[int],
+        stamps: int | None,
+    ) -> None:
         """The `sent` octets just queued are kept apart or watched, as flags and options ask."""
         if self._notices is None:
             self._notices = Notices(self.options)
-        self._notices.mark(tcb, sent, flags if whole else flags & ~c.MSG_EOR, buffers)
+        flags = flags if whole else flags & ~c.MSG_EOR
+        self._notices.mark(tcb, sent, flags, buffers, stamps)
 
     def _send_corked(
         self, tcb: Tcb, data: bytes, flags: int, now: int, deadline: int | None
@@ -370,7 +392,16 @@ class Socket:
             now = yield from self._block(flags, now, deadline)
         if flags & c.MSG_PEEK and flags & c.MSG_TRUNC:
             return Received(b"", len(got))
-        return Received(bytes(got), len(got) + dropped, 0, self._queue_hint())
+        control = self._arrival() + self._queue_hint() if count else self._queue_hint()
+        return Received(bytes(got), len(got) + dropped, 0, control)
+
+    def _arrival(self) -> tuple[ControlMessage, ...]:
+        """When text came last, if SO_TIMESTAMPING asks for it (SOF_TIMESTAMPING_RX_SOFTWARE)."""
+        asked = c.SOF_TIMESTAMPING_RX_SOFTWARE | c.SOF_TIMESTAMPING_SOFTWARE
+        if self.options.timestamping & asked != asked or self.tcb is None:
+            return ()
+        stamp = Stamp(self.tcb.last_data_received_at)
+        return (ControlMessage(c.SOL_SOCKET, c.SCM_TIMESTAMPING, stamp),)
 
     def _queue_hint(self) -> tuple[ControlMessage, ...]:
         """TCP_INQ: how much is left to be read; the end of the stream counts as one byte."""

@@ -4,6 +4,7 @@ Made for a connection when the first one is asked for; most have none. What ther
 collected in `reports` until the socket takes it.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 # Kinds of reports. The first three are Linux's SCM_TSTAMP_*.
@@ -23,6 +24,7 @@ class Report:
     key: int
     at: int = 0
     quoted: int = 0
+    stats: Mapping[str, int] | None = None  # what `SendMarks.describe` said then
 
 
 @dataclass(slots=True)
@@ -37,7 +39,7 @@ class Stamp:
 class SendMarks:
     """The marks of one connection, in the order of the stream."""
 
-    __slots__ = ("dropped", "lent", "records", "reports", "stamps")
+    __slots__ = ("describe", "dropped", "lent", "records", "reports", "stamps")
 
     def __init__(self) -> None:
         self.records: list[int] = []  # no segment reaches over these (MSG_EOR)
@@ -45,6 +47,8 @@ class SendMarks:
         self.lent: list[tuple[int, int]] = []  # (end, number of the send): MSG_ZEROCOPY
         self.reports: list[Report] = []
         self.dropped = 0
+        # The connection at that time (µs), when all before that position has left: with reports
+        self.describe: Callable[[int, int], Mapping[str, int]] | None = None
 
     def end_record(self, end: int) -> None:
         """What follows `end` is never sent in one segment with what lies before it."""
@@ -85,7 +89,7 @@ class SendMarks:
         last = inside[-1]
         for kind in (QUEUED, SENT):
             if kind in last.kinds:
-                self._report(Report(kind, last.key, now, end - start))
+                self._report(self._described(kind, last.key, end, now, end - start))
         return True
 
     def acknowledged(self, una: int, now: int) -> bool:
@@ -96,7 +100,7 @@ class SendMarks:
         while self.stamps and self.stamps[0].end <= una:
             stamp = self.stamps.pop(0)
             if ACKED in stamp.kinds:
-                self._report(Report(ACKED, stamp.key, now, 1))
+                self._report(self._described(ACKED, stamp.key, stamp.end, now, 1))
         self._release(una)
         return len(self.reports) > before
 
@@ -113,6 +117,10 @@ class SendMarks:
         """What there is to tell, oldest first."""
         taken, self.reports = self.reports, []
         return taken
+
+    def _described(self, kind: int, key: int, end: int, now: int, quoted: int) -> Report:
+        stats = self.describe(now, end) if self.describe is not None else None
+        return Report(kind, key, now, quoted, stats)
 
     def _release(self, upto: int) -> None:
         while self.lent and self.lent[0][0] <= upto:

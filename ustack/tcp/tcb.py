@@ -139,6 +139,7 @@ class Counters:
     """What happened on this connection, for STATUS. Segments and bytes."""
 
     __slots__ = (
+        "beyond_window",
         "bytes_acked",
         "bytes_received",
         "challenge_acks",
@@ -163,6 +164,7 @@ class Counters:
         self.delivered = 0  # segments that the peer has reported, the SYN included
         self.out_of_order = 0
         self.out_of_window = 0
+        self.beyond_window = 0  # of them: those that end behind it
         self.challenge_acks = 0
         self.dsacks_received = 0
         self.dsack_bytes = 0

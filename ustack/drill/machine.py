@@ -1,0 +1,54 @@
+"""What tools of a Linux machine would show of ustack: its counters and its sockets."""
+
+from ipaddress import ip_address
+
+from ustack.drill.pipelines import ListedSocket
+from ustack.stack.flows import split_key
+from ustack.stack.stack import Stack
+
+# Counters of the stack that mean what one of Linux means (snmp_counter.rst)
+_COUNTERS = {
+    "syn-cookies-sent": "TcpExtSyncookiesSent",
+    "syn-cookies-received": "TcpExtSyncookiesRecv",
+    "syn-cookies-failed": "TcpExtSyncookiesFailed",
+    "listen-overflow": "TcpExtListenOverflows",
+    "fast-open-active": "TcpExtTCPFastOpenActive",
+    "fast-open-active-failed": "TcpExtTCPFastOpenActiveFail",
+    "fast-open-passive": "TcpExtTCPFastOpenPassive",
+    "fast-open-passive-failed": "TcpExtTCPFastOpenPassiveFail",
+    "fast-open-overflow": "TcpExtTCPFastOpenListenOverflow",
+    "fast-open-cookie-requests": "TcpExtTCPFastOpenCookieReqd",
+    "fast-open-blackhole": "TcpExtTCPFastOpenBlackhole",
+    "tcp-signature-unexpected": "TcpExtTCPMD5Unexpected",
+    "tcp-checksum": "TcpInCsumErrors",
+    "udp-no-port": "UdpNoPorts",
+    "echo-requests": "IcmpInEchos",
+}
+
+
+def counters(stack: Stack) -> dict[str, int]:
+    """By Linux's names."""
+    found = {name: stack.counters[ours] for ours, name in _COUNTERS.items()}
+    connections = [tcb.counters for tcb in stack.connections()]
+    found["TcpExtTCPChallengeACK"] = sum(each.challenge_acks for each in connections)
+    found["TcpExtBeyondWindow"] = sum(each.beyond_window for each in connections)
+    found["TcpExtTCPDSACKRecv"] = sum(each.dsacks_received for each in connections)
+    return found
+
+
+def sockets(stack: Stack) -> list[ListedSocket]:
+    """Listeners, connections, handshakes and those in TIME-WAIT."""
+    listed = [
+        ListedSocket("LISTEN", f"{one.address or '*'}:{one.port}", "*:*")
+        for one in stack.listeners()
+    ]
+    listed += [_listed(tcb.state.name, tcb.flow) for tcb in stack.connections()]
+    listed += [_listed("SYN_RECEIVED", request.flow) for request in stack.half_open()]
+    return listed + [_listed("TIME_WAIT", record.flow) for record in stack.time_waits()]
+
+
+def _listed(state: str, flow: bytes) -> ListedSocket:
+    remote, local, remote_port, local_port = split_key(flow)
+    return ListedSocket(
+        state, f"{ip_address(local)}:{local_port}", f"{ip_address(remote)}:{remote_port}"
+    )
