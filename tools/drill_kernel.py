@@ -207,6 +207,7 @@ def _tcp_info(sock: socket.socket) -> dict[str, int]:
     raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 512)
     values = dict(zip(_TCP_INFO_BYTES, raw, strict=False))
     values["snd_wscale"], values["rcv_wscale"] = raw[6] & 0xF, raw[6] >> 4
+    values["delivery_rate_app_limited"] = raw[7] & 1
     values["fastopen_client_fail"] = raw[7] >> 1 & 3
     words = struct.unpack_from(f"={len(_TCP_INFO_WORDS)}I", raw, 8)
     values |= zip(_TCP_INFO_WORDS, words, strict=True)

@@ -127,6 +127,8 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_bytes_sent": info.bytes_sent,
         "tcpi_data_segs_in": info.data_segs_in,
         "tcpi_data_segs_out": info.data_segs_out,
+        "tcpi_delivery_rate": info.delivery_rate,
+        "tcpi_delivery_rate_app_limited": int(info.app_limited),
         "tcpi_delivered": info.delivered,
         "tcpi_rcv_ooopack": info.rcv_ooopack,
         "tcpi_delivered_ce": info.delivered_ce,

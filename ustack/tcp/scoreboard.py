@@ -7,6 +7,8 @@ never in here, a FIN is one octet.
 
 from bisect import bisect_left, bisect_right, insort
 
+from ustack.tcp.delivery_rate import Origin
+
 DUP_THRESH = 3  # RFC 5681 §3.2, RFC 6675 §2
 NOWHERE = 1 << 62  # a position above all others
 MERGE_LIMIT = 1 << 20  # bytes: ranges sent at the same moment grow up to this
@@ -15,12 +17,13 @@ MERGE_LIMIT = 1 << 20  # bytes: ranges sent at the same moment grow up to this
 class SentRange:
     """[start, end) was sent at `sent_at` (µs), the last time if more than once."""
 
-    __slots__ = ("copies", "end", "lost", "resent", "sacked", "sent_at", "start")
+    __slots__ = ("copies", "end", "lost", "origin", "resent", "sacked", "sent_at", "start")
 
-    def __init__(self, start: int, end: int, sent_at: int) -> None:
+    def __init__(self, start: int, end: int, sent_at: int, origin: Origin | None) -> None:
         self.start = start
         self.end = end
         self.sent_at = sent_at
+        self.origin = origin  # for a delivery-rate sample, None: nobody asks
         self.sacked = False  # the peer reported it
         self.lost = False  # deemed lost
         self.resent = False  # sent again, and that copy is not deemed lost
@@ -54,6 +57,9 @@ class Scoreboard:
         "highest_sacked",
         "in_flight",
         "lost",
+        "origin",
+        "origin_again",
+        "origin_first",
         "original",
         "owed",
         "resent",
@@ -80,6 +86,9 @@ class Scoreboard:
         # ended, apart for those sent once and those sent again
         self.delivered_first: tuple[int, int] | None = None
         self.delivered_again: tuple[int, int] | None = None
+        self.origin_first: Origin | None = None  # of these two
+        self.origin_again: Origin | None = None
+        self.origin: Origin | None = None  # of what leaves now
         # Where the lowest range begins that was sent once and newly delivered, since `begin_ack`
         self.original = NOWHERE
         self.sacked_before = 0  # `highest_sacked` at `begin_ack`
@@ -107,18 +116,19 @@ class Scoreboard:
             if (
                 last.sent_at == now
                 and last.end == start
+                and last.origin is self.origin
                 and not (last.sacked or last.lost)
                 and end - last.start <= MERGE_LIMIT
             ):
                 last.end = end
                 return
-        ranges.append(SentRange(start, end, now))
+        ranges.append(SentRange(start, end, now, self.origin))
         self._starts.append(start)
 
     def _split(self, index: int, at: int) -> None:
         """Make a boundary inside range `index` at position `at`."""
         head = self._ranges[index]
-        tail = SentRange(at, head.end, head.sent_at)
+        tail = SentRange(at, head.end, head.sent_at, head.origin)
         tail.sacked, tail.lost, tail.resent = head.sacked, head.lost, head.resent
         tail.copies = head.copies
         head.end = at
@@ -139,9 +149,11 @@ class Scoreboard:
         if entry.copies:
             if self.delivered_again is None or mark > self.delivered_again:
                 self.delivered_again = mark
+                self.origin_again = entry.origin
         else:
             if self.delivered_first is None or mark > self.delivered_first:
                 self.delivered_first = mark
+                self.origin_first = entry.origin
             if entry.start < self.original:
                 self.original = entry.start
 
@@ -438,6 +450,7 @@ class Scoreboard:
             self._split(index, end)
         entry.resent = True
         entry.sent_at = now
+        entry.origin = self.origin
         entry.copies += 1
         self._copies.append((now, entry))
         self.resent += end - start
@@ -473,6 +486,7 @@ class Scoreboard:
             self._split(len(self._ranges) - 1, start)
             entry = self._ranges[-1]
         entry.sent_at = now
+        entry.origin = self.origin
         entry.copies += 1
         if entry.resent:
             self._copies.append((now, entry))

@@ -6,7 +6,7 @@ LISTEN and CLOSED have no Tcb: stack/arrivals.py answers for them.
 from collections.abc import Sequence
 
 from ustack.errors import ConnectionRefused, ConnectionReset
-from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, mtu_probing, tail_loss
+from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, mtu_probing, rates, tail_loss
 from ustack.tcp.buffer_sizes import first_window, syn_window
 from ustack.tcp.chronograph import SEND_BUFFER
 from ustack.tcp.establish import (
@@ -188,6 +188,8 @@ def predicted(
         tcb.counters.delivered += -(-acked // snd.mss)
         tcb.recovery.dup_acks = 0
         _grow(tcb, acked, sent_at, now)
+        if tcb.sampler is not None:
+            rates.on_ack(tcb, tcb.sampler, now)
         tail_loss.schedule(tcb, now)
     else:
         una = snd.una
@@ -398,6 +400,9 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     if tcb.ecn is not None and acked >= 0 and flight and tcb.ecn.congested(tcb, seg):
         tcb.recovery.on_congestion(congestion, ack, snd.nxt, snd.mss, now)
     if (flight and (acked > 0 or sacked or duplicate)) or twice:
+        sampler = tcb.sampler
+        if sampler is not None:
+            rates.note_newest(board, sampler)
         arrived = max(acked, 0) + board.sacked - sacked_before
         tcb.counters.delivered += -(-arrived // snd.mss)
         if (
@@ -413,6 +418,8 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
             grow = dubious_ack.digest(tcb, seg, acked, sacked, delivered, duplicate, sacked_at, now)
         if grow:
             _grow(tcb, grow, sent_at, now)
+        if sampler is not None:
+            rates.on_ack(tcb, sampler, now)
         if acked > 0:
             tail_loss.schedule(tcb, now)
     # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that

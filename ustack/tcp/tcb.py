@@ -12,6 +12,7 @@ from ustack.config import TcpConfig
 from ustack.errors import UStackError
 from ustack.tcp.chronograph import Chronograph
 from ustack.tcp.congestion import CongestionControl
+from ustack.tcp.delivery_rate import DeliverySampler
 from ustack.tcp.fast_open import FastOpen
 from ustack.tcp.mtu_search import MtuSearch
 from ustack.tcp.rate_limit import RateLimit
@@ -227,6 +228,7 @@ class Tcb:
         "retransmits",
         "rtt",
         "sack_on",
+        "sampler",
         "scoreboard",
         "send_buffer",
         "send_full",
@@ -283,6 +285,7 @@ class Tcb:
         self.recovery = Recovery()
         self.congestion: CongestionControl | None = None  # from ESTABLISHED on: needs the MSS
         self.usage = WindowUsage()
+        self.sampler: DeliverySampler | None = None  # from the first text above a segment on
         self.timers = Timers()
         self.counters = Counters()
         self.chronograph: Chronograph | None = None  # from the first text on

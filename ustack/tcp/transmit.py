@@ -6,7 +6,7 @@ packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 
 from collections.abc import Sequence
 
-from ustack.tcp import mtu_probing, tail_loss
+from ustack.tcp import mtu_probing, rates, tail_loss
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
 from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
 from ustack.tcp.congestion import CongestionControl
@@ -28,6 +28,7 @@ RESEND_NOTES = {
     CWR: "retransmission",
 }
 QUANTUM = 4 * 65536  # bytes one connection may send before the others have their turn
+NOTHING_NEW = -1
 
 
 def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  # hot
@@ -210,20 +211,17 @@ def _send_reset(tcb: Tcb, now: int, emit: Emit) -> bool:
 def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     """Lost text first, then new text and the FIN. False: device full or quantum used up."""
     assert tcb.congestion is not None
-    snd, board, recovery = tcb.snd, tcb.scoreboard, tcb.recovery
+    snd, board, recovery, buffer = tcb.snd, tcb.scoreboard, tcb.recovery, tcb.send_buffer
     if not board.in_flight:
         _resume(tcb, tcb.congestion, now)
+    if tcb.sampler is not None or buffer.end - buffer.start > snd.mss:
+        rates.before_sending(tcb, now)
     budget = QUANTUM
     if board.owed and not recovery.held:
         budget = _send_lost(tcb, now, emit, budget)
         if budget <= 0:
-            return False
-        if board.owed and recovery.phase is LOSS:
-            tcb.usage.sent(snd.una, snd.nxt, True)
-            _arm(tcb, now)
-            return True  # after a timeout, what was lost goes first
+            return budget == NOTHING_NEW
     sent_new = False
-    buffer = tcb.send_buffer
     mss = snd.mss
     quota = recovery.window(tcb.congestion) - board.pipe()
     if tcb.mtu is not None:
@@ -326,7 +324,8 @@ def _now_in_flight(tcb: Tcb, start: int, end: int, size: int, now: int) -> None:
 def _send_lost(tcb: Tcb, now: int, emit: Emit, budget: int) -> int:
     """Send again what was lost, as much as the windows allow, and at most `budget` bytes.
 
-    Returns what is left of it, 0 or less: the device is full or the quantum is used up.
+    Returns what is left of it, 0: the device is full or the quantum is used up, NOTHING_NEW: all
+    is done, for after a timeout what was lost goes first.
     """
     while budget > 0 and tcb.scoreboard.owed and not tcb.recovery.held:
         size = _resend(tcb, now, emit)
@@ -335,7 +334,11 @@ def _send_lost(tcb: Tcb, now: int, emit: Emit, budget: int) -> int:
         if not size:
             break
         budget -= size
-    return budget
+    if budget > 0 and tcb.scoreboard.owed and tcb.recovery.phase is LOSS:
+        tcb.usage.sent(tcb.snd.una, tcb.snd.nxt, True)
+        _arm(tcb, now)
+        return NOTHING_NEW
+    return max(budget, 0)
 
 
 def _note_limit(tcb: Tcb, quota: int, now: int) -> None:
@@ -546,6 +549,8 @@ def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
     snd, board, buffer = tcb.snd, tcb.scoreboard, tcb.send_buffer
     if not board.in_flight or tcb.tail_probe_end is not None:
         return True
+    if tcb.sampler is not None:
+        rates.before_sending(tcb, now)
     end = min(snd.nxt + snd.mss, buffer.end, snd.una + snd.wnd)
     tcb.tail_probe_resent = 0
     if end > snd.nxt:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
-from ustack.tcp import ecn_handshake
+from ustack.tcp import ecn_handshake, rates
 from ustack.tcp.accurate_ecn import AccurateEcn
 from ustack.tcp.buffer_sizes import text_was_read
 from ustack.tcp.chronograph import BUSY, Chronograph
@@ -59,6 +59,8 @@ def send(
     if tcb.fin_queued:
         raise BrokenPipe
     buffer = tcb.send_buffer
+    if tcb.sampler is not None:
+        rates.before_write(tcb, tcb.sampler)
     taken = buffer.append(data, push=not more, room=room)
     if taken < len(data):
         tcb.send_full = True
@@ -230,7 +232,8 @@ class TcpInfo:
     segs_in: int
     segs_out: int
     notsent: int
-    app_limited: bool  # the congestion window did not stop the last transmit
+    delivery_rate: int  # bytes/s, the last good sample; 0: none
+    app_limited: bool  # of that sample: it was the user who did not give more
     ato: int
     pmtu: int
     last_data_sent: int
@@ -327,7 +330,8 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         segs_in=counters.segments_in,
         segs_out=counters.segments_out,
         notsent=max(tcb.send_buffer.end - snd.nxt, 0),
-        app_limited=not tcb.usage.limited,
+        delivery_rate=rates.delivery_rate(tcb),
+        app_limited=tcb.sampler is None or tcb.sampler.rate_app_limited,
         ato=tcb.config.delayed_ack_us if counters.data_segments_in else 0,
         pmtu=tcb.path_mtu_payload + tcb.fixed_headers,
         last_data_sent=now - tcb.last_data_sent_at,

@@ -1,0 +1,76 @@
+"""The rate of a connection, measured and kept: delivery-rate samples from its ACKs.
+
+Nothing here exists for a connection that has never sent more than a segment at a time: what the
+round trip says of it is all there is to know.
+"""
+
+from ustack.config import SECOND
+from ustack.tcp.delivery_rate import DeliverySampler
+from ustack.tcp.scoreboard import Scoreboard
+from ustack.tcp.tcb import Tcb
+
+
+def delivered(tcb: Tcb) -> int:
+    """C.delivered: the octets, SYN included, that the peer has reported so far."""
+    board = tcb.scoreboard
+    return tcb.snd.una - tcb.snd.iss + board.sacked + board.dup_acked
+
+
+def begin(tcb: Tcb, now: int) -> DeliverySampler:
+    """From now on ACKs are sampled."""
+    sampler = tcb.sampler = DeliverySampler(delivered(tcb), now)
+    sampler.mark_app_limited(tcb.scoreboard.pipe())  # Linux: there was nothing to send before
+    return sampler
+
+
+def before_sending(tcb: Tcb, now: int) -> None:
+    """Text is about to leave, more than a segment, or not for the first time: what is known now
+    goes with it."""
+    board, sampler = tcb.scoreboard, tcb.sampler or begin(tcb, now)
+    if sampler.stale or not board.in_flight:
+        board.origin = sampler.origin(board.in_flight, now)
+
+
+def before_write(tcb: Tcb, sampler: DeliverySampler) -> None:
+    """The user gives new text. Did the connection wait for it (Linux tcp_rate_check_app_limited)?
+
+    It did if less than a segment is unsent, the window has room and nothing is to be sent again.
+    """
+    board, congestion = tcb.scoreboard, tcb.congestion
+    if tcb.send_buffer.end - tcb.snd.nxt >= tcb.snd.mss or board.owed or congestion is None:
+        return
+    pipe = board.pipe()
+    if pipe < tcb.recovery.window(congestion):
+        sampler.mark_app_limited(pipe)
+
+
+def note_newest(board: Scoreboard, sampler: DeliverySampler) -> None:
+    """Of what the scoreboard has just recorded as delivered, what left last is sampled."""
+    first, again = board.delivered_first, board.delivered_again
+    if again is not None and (first is None or again > first):
+        sampler.newest, sampler.newest_sent_at = board.origin_again, again[0]
+    elif first is not None:
+        sampler.newest, sampler.newest_sent_at = board.origin_first, first[0]
+
+
+def on_ack(tcb: Tcb, sampler: DeliverySampler, now: int) -> None:
+    """An ACK has been digested: sample it."""
+    board = tcb.scoreboard
+    sampler.on_ack(delivered(tcb), now)
+    origin = sampler.newest
+    if origin is None:
+        note_newest(board, sampler)
+        origin = sampler.newest
+    sampler.newest = None
+    board.begin_ack()  # header prediction does without it
+    if origin is not None:
+        sampler.sample(origin, sampler.newest_sent_at, tcb.rtt.min_rtt, now)
+
+
+def delivery_rate(tcb: Tcb) -> int:
+    """TCP_INFO's delivery_rate, bytes/s; 0: unknown. As Linux counts, in full segments."""
+    if tcb.sampler is not None:
+        return tcb.sampler.rate
+    if not tcb.counters.bytes_acked or not tcb.rtt.latest:
+        return 0
+    return tcb.snd.mss * SECOND // tcb.rtt.latest
