@@ -9,8 +9,9 @@ from random import Random
 
 from tools.fuzzing.generator import Generator
 from tools.fuzzing.pair import Pair
-from tools.fuzzing.subject import VARIANTS, Subject, fails
+from tools.fuzzing.subject import Subject, fails
 from tools.fuzzing.trace import Setup, Trace, reduce
+from tools.fuzzing.variants import VARIANTS
 
 STEPS = 60  # of a run against one stack, each of one or a few packets
 PAIRS = 8  # every eighth seed is a conversation of two stacks

@@ -11,8 +11,9 @@ from random import Random
 from tools.fuzzing.packets import icmp_frame, ip_fragment, ip_frame, marked, tcp_segment
 from tools.fuzzing.subject import PORT, Subject, addresses, pattern
 from tools.fuzzing.trace import Step
+from tools.fuzzing.variants import FAST_OPEN_KEY, RECONFIGURED
 from ustack.stack.flows import split_key
-from ustack.stack.syn_request import SynRequest
+from ustack.tcp.fast_open import make_cookie, split_keys
 from ustack.tcp.state import (
     CLOSE_WAIT,
     CLOSING,
@@ -88,14 +89,15 @@ class Generator:
         active = target is SYN_SENT or random.random() < 0.4
         options = self.syn_options()
         if active:
-            self.do("connect", size=random.choice(LOCAL_PORTS))
+            how = random.choice(("connect", "connect", "connect-fast"))
+            self.do(how, size=random.choice(LOCAL_PORTS))
             tcb = self.subject.tcbs[-1] if self.subject.tcbs else None
             if target is SYN_SENT or tcb is None:
                 return
             isn = random.choice((0xFFFF_FFFE, random.getrandbits(32)))
             simultaneous = target is SYN_RECEIVED or random.random() < 0.2
             flags = SYN if simultaneous else SYN | ACK
-            ack = tcb.snd.iss + 1 if flags & ACK else 0
+            ack = tcb.snd.iss + 1 + self.text_on_syn(tcb) if flags & ACK else 0
             self.tcp(tcb.flow, isn, ack, flags, 65535, options=options)
             if target is SYN_RECEIVED:
                 return
@@ -104,23 +106,32 @@ class Generator:
         else:
             flow = self.fresh_flow()
             isn = random.choice((0xFFFF_FFFE, random.getrandbits(32)))
-            self.tcp(flow, isn, 0, SYN, 65535, options=options)
-            request = self.request(flow)
-            if target is SYN_RECEIVED or request is None:
+            text = pattern(0, 0, random.choice((0, 0, 1, 500)))
+            self.tcp(flow, isn, 0, SYN, 65535, text, options=options)
+            iss = self.answered(flow)
+            if target is SYN_RECEIVED or iss is None:
                 return
-            self.tcp(flow, isn + 1, request.numbers().iss + 1, ACK, 65535)
+            known = self.subject.flows.get(flow)  # Fast Open has opened it already
+            seq = isn + 1 if known is None else known.rcv.nxt
+            self.tcp(flow, seq, iss + 1, ACK, 65535)
             self.do("accept")
             if flow not in self.subject.flows:
                 return
             tcb = self.subject.flows[flow]
         self.lead_on(tcb, target)
 
-    def request(self, flow: bytes) -> SynRequest | None:
-        """The half-open connection of `flow`."""
-        for request in self.subject.stack.half_open():
-            if request.flow == flow:
-                return request
+    def answered(self, flow: bytes) -> int | None:
+        """The ISN with which the last SYN of `flow` was answered, by cookie or not."""
+        for sent in reversed(self.subject.sent):
+            if sent.header is not None and sent.flow == flow:
+                flags = sent.header.flags & (SYN | ACK | RST)
+                return sent.header.seq if flags == SYN | ACK else None
         return None
+
+    def text_on_syn(self, tcb: Tcb) -> int:
+        """Octets of the text on our SYN that the peer takes."""
+        size = tcb.fast_open.size if tcb.fast_open is not None else 0
+        return self.random.choice((0, size, size))
 
     def lead_on(self, tcb: Tcb, target: State) -> None:
         """From ESTABLISHED to `target`."""
@@ -148,7 +159,7 @@ class Generator:
             return
         random = self.random
         if tcb.state is SYN_SENT:
-            ack = tcb.snd.iss + 1
+            ack = tcb.snd.iss + 1 + self.text_on_syn(tcb)
             options = self.syn_options()
             self.tcp(tcb.flow, random.getrandbits(32), ack, SYN | ACK, 65535, options=options)
             return
@@ -220,13 +231,15 @@ class Generator:
         random = self.random
         what = random.choice(
             "accept accept send send send urgent receive receive receive receive shutdown close "
-            "abort status connect listen".split()
+            "abort status connect connect-fast listen configure".split()
         )
         size = random.choice((1, 100, 1460, 5000, 70_000))
-        if what in ("close", "abort", "connect") and random.random() < 0.6:
+        if what in ("close", "abort", "connect", "connect-fast") and random.random() < 0.6:
             what = "receive"
-        if what == "connect":
+        if what in ("connect", "connect-fast"):
             size = random.choice(LOCAL_PORTS)
+        elif what == "configure":
+            size = random.randrange(len(RECONFIGURED))
         elif what == "listen":
             if random.random() < 0.3:
                 self.do("close-listener")
@@ -400,7 +413,18 @@ class Generator:
             wscale=random.choice((None, 0, 7, 14)),
             sack_permitted=random.random() < 0.7,
             tsval=random.choice((None, 1000, random.getrandbits(32))),
+            fast_open=self.fast_open_cookie(),
+            experimental_fast_open=random.random() < 0.2,
         )
+
+    def fast_open_cookie(self) -> bytes | None:
+        """None, a request, a cookie that is good, one that once was, or anything."""
+        random = self.random
+        if random.random() < 0.4:
+            return None
+        old, new = (make_cookie(key, self.theirs, self.ours) for key in split_keys(FAST_OPEN_KEY))
+        junk = random.randbytes(random.choice((4, 8, 16)))
+        return random.choice((b"", old, new, junk))
 
     def options(self, tcb: Tcb) -> bytes:
         """Timestamps around TS.Recent, SACK blocks around the ranges in flight, or junk."""
@@ -420,15 +444,21 @@ class Generator:
             )
         clock = (self.subject.now // MS + tcb.ts_offset) & MASK32
         tsecr = random.choice((0, clock, clock, random.getrandbits(32)))
-        return encode_options(tsval=tsval, tsecr=tsecr, sack=blocks)
+        counters = b""
+        if random.random() < 0.1:
+            fields = random.randbytes(3 * random.randrange(4))
+            counters = bytes((random.choice((172, 174)), 2 + len(fields))) + fields  # RFC 9768
+        return encode_options(tsval=tsval, tsecr=tsecr, sack=blocks, acc_ecn=counters)
 
     def junk_options(self) -> bytes:
         """Up to 40 bytes, of known kinds with wrong lengths or of no kind."""
         random = self.random
         out = b""
         for _ in range(random.randrange(1, 6)):
-            kind = random.choice((0, 1, 2, 3, 4, 5, 8, 19, 28, 34, 254, random.getrandbits(8)))
-            length = random.choice((0, 1, 2, 3, 4, 10, 18, 40, 255))
+            kind = random.choice(
+                (0, 1, 2, 3, 4, 5, 8, 19, 28, 34, 172, 174, 254, random.getrandbits(8))
+            )
+            length = random.choice((0, 1, 2, 3, 4, 8, 10, 11, 18, 40, 255))
             out += bytes((kind, length)) + random.randbytes(max(0, min(length, 12) - 2))
         return out[:40]
 

@@ -23,12 +23,12 @@ from tools.fuzzing.packets import (
 from tools.fuzzing.subject import (
     PORT,
     SILENCE_US,
-    VARIANTS,
     check_state,
     describe,
     expect,
     pattern,
 )
+from tools.fuzzing.variants import VARIANTS
 from tools.simulation.invariants import check_connection
 from tools.simulation.observer import BrokenRule
 from ustack.config import StackConfig
@@ -128,7 +128,11 @@ class Pair:
         random = self.random
         server.stack.listen(PORT, self.now)
         own = (THEIRS[self.version], OURS[self.version])
-        client.tcb = client.stack.connect(own[1], PORT, self.now, local_address=own[0])
+        first = pattern(0, 0, min(client.text, 1000)) if random.random() < 0.5 else None
+        client.tcb = client.stack.connect(
+            own[1], PORT, self.now, local_address=own[0], fast_open=first
+        )
+        client.sent = len(client.tcb.send_buffer)
         self.turns()
         attacks = random.choice((5, 50, 200))
         for _ in range(STEPS):

@@ -8,13 +8,15 @@ overlap, repeat and overtake, and what the user reads must still be the beginnin
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 
 from tools.fuzzing.packets import OURS, THEIRS, Sent, packed, wire_packets
 from tools.fuzzing.trace import Setup, Step, Trace
+from tools.fuzzing.variants import RECONFIGURED, VARIANTS
 from tools.simulation.invariants import check_connection
 from tools.simulation.observer import BrokenRule
-from ustack.config import SECOND, StackConfig, TcpConfig
+from ustack.config import SECOND
 from ustack.errors import UStackError
 from ustack.stack.listener import Listener
 from ustack.stack.stack import Stack
@@ -38,57 +40,13 @@ from ustack.wire.tcp import ACK, AE, CWR, ECE, RST, SYN
 
 PORT = 80  # we listen here, and connect to this port of the peer
 AMPLIFICATION = 3  # bytes out for one byte in, text not counted: a SYN,ACK or a SACK of four blocks
+TEXT_ON_SYN = 900  # bytes
 LATE_US = 128  # the timer wheel is exact to a tick of 64 µs
 ECN_ECHO = ECE | CWR | AE  # also the counter of RFC 9768
 SILENCE_US = 3 * 3600 * SECOND  # longer than any row of retransmissions
 HALF_OPEN = (SYN_SENT, SYN_RECEIVED)
 PEER_FIN_SEEN = frozenset({CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT})
 FIN_QUEUED = frozenset({FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK, TIME_WAIT})
-
-_ADDRESSES = (f"{OURS[4]}/24", f"{OURS[6]}/64")
-_NO_OPTIONS = TcpConfig(window_scaling=False, timestamps=False, sack=False)
-_GROWING = TcpConfig(
-    receive_buffer_initial=2000,
-    receive_buffer_max=30_000,
-    send_buffer_initial=2000,
-    send_buffer_max=30_000,
-)
-_IMPATIENT = TcpConfig(
-    keep_alive=True,
-    keep_alive_idle_us=10 * SECOND,
-    keep_alive_interval_us=SECOND,
-    user_timeout_us=30 * SECOND,
-    linger_us=None,
-    ack_every_second_segment=True,
-    quick_acks=0,
-    nagle=False,
-)
-VARIANTS = {
-    "plain": StackConfig(_ADDRESSES),
-    "no-options": StackConfig(_ADDRESSES, tcp=_NO_OPTIONS),
-    "small-buffers": StackConfig(
-        _ADDRESSES, tcp=TcpConfig(receive_buffer=3000, send_buffer=5000), max_fragments=5000
-    ),
-    "offload": StackConfig(_ADDRESSES, gso_max=65535, checksum_offload=True),
-    "impatient": StackConfig(_ADDRESSES, tcp=_IMPATIENT),
-    "small-mtu": StackConfig(
-        _ADDRESSES, mtu=1280, tcp=TcpConfig(receive_buffer=100_000, timestamps=False)
-    ),
-    "ecn": StackConfig(_ADDRESSES, tcp=TcpConfig(ecn=1)),
-    "accurate-ecn": StackConfig(_ADDRESSES, tcp=TcpConfig(ecn=3)),
-    "cookies": StackConfig(_ADDRESSES, syn_cookies=2),
-    "growing": StackConfig(_ADDRESSES, tcp=_GROWING),
-    "crowded": StackConfig(
-        _ADDRESSES,
-        max_connections=4,
-        max_time_waits=2,
-        max_half_open=2,
-        resets_per_second=5,
-        challenge_acks_per_second=5,
-        icmp_per_second=5,
-        max_fragments=3000,
-    ),
-}
 
 _PERIOD = 65_521  # bytes, prime: no window or buffer is a multiple of it
 _PATTERNS = [Random(direction).randbytes(_PERIOD) * 3 for direction in (0, 1)]
@@ -184,9 +142,10 @@ class Subject:
         elif what == "close-listener":
             if self.listener is not None:
                 stack.close_listener(self.listener, now)
-        elif what == "connect":
+        elif what in ("connect", "connect-fast"):
             remote = THEIRS[self.setup.version]
-            self.tcbs.append(stack.connect(remote, PORT, now, local_port=step.size))
+            text = pattern(1, 0, TEXT_ON_SYN) if what == "connect-fast" else None
+            self.tcbs.append(stack.connect(remote, PORT, now, local_port=step.size, fast_open=text))
         elif step.who < len(self.tcbs):
             self._call_on(self.tcbs[step.who], step)
 
@@ -205,6 +164,9 @@ class Subject:
             stack.abort(tcb, now)
         elif what == "status":
             stack.status(tcb, now)
+        elif what == "configure":
+            changes = RECONFIGURED[step.size % len(RECONFIGURED)]
+            stack.configure(tcb, replace(tcb.config, **changes), now)  # type: ignore[arg-type]
         else:
             raise ValueError(f"unknown step {what!r}")
 
@@ -307,12 +269,17 @@ class Subject:
         if tcb is None or not size:
             return
         snd = tcb.snd
-        expect(not header.flags & (SYN | RST), "text on a SYN or RST:", sent)
+        expect(not header.flags & RST, "text on a RST:", sent)
         start = unwrap(header.seq, snd.una) - snd.iss - 1
+        if header.flags & SYN:
+            opened = tcb.fast_open is not None and not header.flags & ACK
+            expect(opened, "text on a SYN without Fast Open:", sent)
+            start += 1
         expect(sent.payload == pattern(1, start, size), "text sent is not the user's:", sent)
         # one octet beyond the edge is a probe
         edge = snd.una + snd.max_wnd - snd.iss - 1
-        expect(start + size <= edge + 1, "text beyond every window offered:", sent)
+        fits = start + size <= edge + 1 or header.flags & SYN  # a SYN may bring a segment unasked
+        expect(bool(fits), "text beyond every window offered:", sent)
 
     def _check_answers(self) -> None:
         """Nothing but a challenge ACK answers a RST, and answers are not much larger."""
