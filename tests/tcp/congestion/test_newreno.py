@@ -171,3 +171,16 @@ def test_after_a_later_loss_restarts_are_as_large_as_the_start() -> None:
     cc.cwnd = cc.ssthresh = 100_000
     cc.on_idle(100 * SECOND, SECOND)
     assert cc.cwnd == 10_000
+
+
+def test_after_idling_the_window_begins_with_segments_of_the_size_of_today() -> None:
+    """RFC 5681 §4.1: RW is IW, and IW is counted in segments (RFC 6928 §2)."""
+    cc = NewReno(536, 10, None)
+    cc.cwnd = 100_000
+    cc.on_mss(8960)  # a path MTU probe went through
+    cc.on_idle(1000 * SECOND, SECOND)
+    assert cc.cwnd == 17_920  # max(2 MSS, 14600)
+    cc.cwnd = 100_000
+    cc.on_mss(100)
+    cc.on_idle(1000 * SECOND, SECOND)
+    assert cc.cwnd == 1000

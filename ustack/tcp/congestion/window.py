@@ -15,16 +15,23 @@ def restart_window(mss: int) -> int:
 class LossBasedWindow:
     """`cwnd` and `ssthresh`, bytes. A subclass says how to grow (`on_ack`) and cut (`on_loss`)."""
 
-    __slots__ = ("_initial", "_mss", "cwnd", "ssthresh")
+    __slots__ = ("_cautious", "_initial", "_initial_segments", "_mss", "cwnd", "ssthresh")
 
     own_recovery = False  # proportional rate reduction sets the window during fast recovery
 
     def __init__(self, mss: int, initial_segments: int) -> None:
         self._mss = mss
-        # RFC 6928 §2: min(10 MSS, max(2 MSS, 14600)), scaled for other counts of segments
-        self._initial = min(initial_segments * mss, max(2 * mss, initial_segments * 1460))
+        self._initial_segments = initial_segments
+        self._cautious = False  # the first flight has met a loss
+        self._initial = self._initial_window()
         self.cwnd = self._initial
         self.ssthresh = INFINITE_SSTHRESH
+
+    def _initial_window(self) -> int:
+        """RFC 6928 §2: min(10 MSS, max(2 MSS, 14600)), scaled for other counts of segments."""
+        mss, segments = self._mss, self._initial_segments
+        window = min(segments * mss, max(2 * mss, segments * 1460))
+        return min(window, restart_window(mss)) if self._cautious else window
 
     def on_loss(self, in_flight: int, now: int) -> None:
         """A recovery episode begins: set ssthresh."""
@@ -67,6 +74,7 @@ class LossBasedWindow:
             self.cwnd = self.cwnd * mss // self._mss
         self.cwnd = max(self.cwnd, mss)
         self._mss = mss
+        self._initial = self._initial_window()
 
     def _note_loss(self) -> None:
         """If the loss met the first flight, ten segments were too many (RFC 6928 §2).
@@ -74,4 +82,5 @@ class LossBasedWindow:
         As long as nothing has cut the window and it has not doubled, that flight is not over.
         """
         if self.ssthresh == INFINITE_SSTHRESH and self.cwnd < 2 * self._initial:
-            self._initial = min(self._initial, restart_window(self._mss))
+            self._cautious = True
+            self._initial = self._initial_window()
