@@ -14,7 +14,7 @@ from ustack.tcp.segment_arrives import predicted
 
 SEEDS = range(100_000, 100_040)
 TWICE = (100_003, 100_017)
-PREDICTED = (100_102, 100_103, 100_112, 100_113)
+PREDICTED = (100_101, 100_103, 100_112, 100_113)
 
 
 @pytest.mark.parametrize("first", SEEDS[::20])

@@ -141,8 +141,7 @@ class Host:
     def next_deadline(self, now: int) -> int | None:
         """When `turn` has something to do (world's µs), at the earliest now."""
         due = self.stack.next_deadline()
-        times = [] if due is None else [max(due - self.clock_us, now)]
         arrival = self.port.next_deadline(now)
-        if arrival is not None:
-            times.append(max(arrival, now))
-        return min(times, default=None)
+        if due is not None and (arrival is None or due - self.clock_us < arrival):
+            arrival = due - self.clock_us
+        return arrival if arrival is None or arrival > now else now

@@ -1,6 +1,7 @@
 """What holds for every connection after every turn, whatever has happened (RFC 9293 §3.4)."""
 
 from tools.simulation.observer import BrokenRule
+from ustack.tcp.scoreboard import Scoreboard
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from ustack.tcp.tcb import NEVER, Tcb
 
@@ -37,20 +38,7 @@ def check_sending(tcb: Tcb, who: str) -> None:
     snd, timers, board = tcb.snd, tcb.timers, tcb.scoreboard
     if board.in_flight != snd.nxt - snd.una:
         raise BrokenRule(f"{who}: {board.in_flight} in flight, SND.NXT - SND.UNA is another number")
-    ranges = board.ranges()
-    position = snd.una
-    for entry in ranges:
-        if entry.start != position or entry.end <= entry.start:
-            raise BrokenRule(f"{who}: the scoreboard has a gap at {position}: {ranges}")
-        position = entry.end
-    for name, total in (
-        ("sacked", sum(entry.end - entry.start for entry in ranges if entry.sacked)),
-        ("lost", sum(entry.end - entry.start for entry in ranges if entry.lost)),
-        ("resent", sum(entry.end - entry.start for entry in ranges if entry.resent)),
-        ("owed", sum(e.end - e.start for e in ranges if e.lost and not e.resent)),
-    ):
-        if getattr(board, name) != total:
-            raise BrokenRule(f"{who}: {name} is {getattr(board, name)}, but {ranges}")
+    check_scoreboard(board, snd.una, who)
     if tcb.dirty:
         return
     waiting = snd.nxt < tcb.send_buffer.end or (
@@ -60,3 +48,22 @@ def check_sending(tcb: Tcb, who: str) -> None:
         raise BrokenRule(f"{who}: text is in flight and no retransmission timer runs")
     if waiting and not board.in_flight and timers.persist == NEVER and timers.rto == NEVER:
         raise BrokenRule(f"{who}: text waits and no timer runs")
+
+
+def check_scoreboard(board: Scoreboard, start: int, who: str) -> None:
+    """Its ranges follow each other from `start`, and its sums are theirs."""
+    ranges = board.ranges()
+    position = start
+    sacked = lost = resent = owed = 0
+    for entry in ranges:
+        if entry.start != position or entry.end <= entry.start:
+            raise BrokenRule(f"{who}: the scoreboard has a gap at {position}: {ranges}")
+        position = entry.end
+        size = entry.end - entry.start
+        sacked += size * entry.sacked
+        lost += size * entry.lost
+        resent += size * entry.resent
+        owed += size * (entry.lost and not entry.resent)
+    if (board.sacked, board.lost, board.resent, board.owed) != (sacked, lost, resent, owed):
+        sums = f"{board.sacked}, {board.lost}, {board.resent}, {board.owed}"
+        raise BrokenRule(f"{who}: sacked, lost, resent, owed are {sums}, but {ranges}")

@@ -6,6 +6,7 @@ delivered to that host.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from tools.simulation.ecn_rules import CE, EcnState, codepoint, fault
 from ustack.errors import MalformedPacket
@@ -15,6 +16,7 @@ from ustack.wire.tcp import ACK, FIN, RST, SYN
 from ustack.wire.tcp_options import Options, decode_options
 
 WRAP = 1 << 32
+RECENT = 64  # frames: most are looked at when they leave and soon again when they arrive
 KEEP_ALIVE_OR_PROBE = 1  # octet that may go beyond the window: RFC 9293 §3.8.6.1
 
 FlowKey = tuple[bytes, int, bytes, int]  # from address and port, to address and port
@@ -47,7 +49,7 @@ class Direction:
         return self.isn <= near(seq, self.end) <= self.end
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Packet:
     """A TCP segment as seen on the wire."""
 
@@ -112,7 +114,7 @@ class Observer:
     def delivered(self, frame: bytes) -> None:
         """`frame` is about to be given to a stack."""
         packet = parse(frame)
-        if packet is None or not checksum_is_good(frame, packet):
+        if packet is None or not checksum_is_good(frame):
             return
         sender = self._sender(packet)
         latest = self.directions.get(reverse(packet.flow))
@@ -233,6 +235,7 @@ def reverse(flow: FlowKey) -> FlowKey:
     return flow[2], flow[3], flow[0], flow[1]
 
 
+@lru_cache(maxsize=RECENT)
 def parse(frame: bytes) -> Packet | None:
     """The TCP segment in `frame`; None for anything else, fragments and damaged ones included."""
     start = virtio.HEADER_LEN
@@ -260,8 +263,12 @@ def parse(frame: bytes) -> Packet | None:
     return Packet(flow, header, options, size, end - start, gso_size, head, ecn)
 
 
-def checksum_is_good(frame: bytes, packet: Packet) -> bool:
-    """Whether a stack will accept the TCP checksum."""
+@lru_cache(maxsize=RECENT)
+def checksum_is_good(frame: bytes) -> bool:
+    """Whether a stack will accept the TCP checksum of a frame with a whole segment."""
+    packet = parse(frame)
+    if packet is None:
+        return False
     if frame[0] & (virtio.NEEDS_CSUM | virtio.DATA_VALID):
         return True
     src, _, dst, _ = packet.flow

@@ -254,8 +254,8 @@ def random_dialogue(
             receiver.receive_buffer or receiver.receive_buffer_max,
         )
         segment = min(window, mtu, sender.mss or mtu, receiver.mss or mtu)
-        rounds = 60 if bad or rtt_us > LONG_RTT_US else 300
-        return min(400_000, segment * rounds, window * rounds)
+        rounds = 40 if bad or rtt_us > LONG_RTT_US else 120
+        return min(300_000, segment * rounds, window * rounds)
 
     calm = rng.random() < 0.6
     endings = [Ending.HALF_CLOSE, Ending.LAST]

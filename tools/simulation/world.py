@@ -69,6 +69,7 @@ class World:
         self.now = 0
         self.counters: Counter[str] = Counter()
         self._order = 0
+        self._hosts_due: int | None = None  # when a host has to do something next
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         gso_max = GSO_MAX if scenario.gso else 0
         link = Link(scenario.seed, scenario.there, scenario.back, scenario.mtu, gso_max)
@@ -187,9 +188,10 @@ class World:
         )
 
     def _next_deadline(self) -> int | None:
-        times = [self._agenda[0][0]] if self._agenda else []
-        times += [at for host in self.hosts if (at := host.next_deadline(self.now)) is not None]
-        return min(times, default=None)
+        due = self._agenda[0][0] if self._agenda else None
+        if self._hosts_due is not None and (due is None or self._hosts_due < due):
+            due = self._hosts_due
+        return due
 
     def _step(self, why: str) -> None:
         """On to the next deadline, and everything that happens at that microsecond."""
@@ -200,15 +202,21 @@ class World:
             due = self.now
         self.now = max(self.now, due)
         for _ in range(TURNS_PER_INSTANT):
+            busy, self._hosts_due = False, None
             while self._agenda and self._agenda[0][0] <= self.now:
+                busy = True
                 heapq.heappop(self._agenda)[2]()
             for host in self.hosts:
                 due = host.next_deadline(self.now)
-                if due is not None and due <= self.now:
+                if due is None:
+                    continue
+                if due <= self.now:
+                    busy = True
                     host.turn(self.now)
                     self._inspect(host)
-            due = self._next_deadline()
-            if due is None or due > self.now:
+                elif self._hosts_due is None or due < self._hosts_due:
+                    self._hosts_due = due
+            if not busy:
                 return
         raise BrokenRule(f"time stands still: {self._state()}")
 

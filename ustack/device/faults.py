@@ -132,12 +132,10 @@ class Faults:
 
     def next_deadline(self) -> int | None:
         """When `due` has its next frame, µs."""
-        times = []
-        if self._line:
-            times.append(self._line[0][0])
-        if self._held_back:
-            times.append(self._held_back[0].due_at)
-        return min(times, default=None)
+        at = self._line[0][0] if self._line else None
+        if self._held_back and (at is None or self._held_back[0].due_at < at):
+            at = self._held_back[0].due_at
+        return at
 
     def clear(self) -> None:
         """Everything on the way is lost."""
