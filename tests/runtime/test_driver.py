@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.runtime.virtual import (
 from ustack.device.base import Device
 from ustack.device.link import Link, LinkConfig
 from ustack.runtime.driver import LINGER_READS, READ_BUDGET, User
+from ustack.runtime.network import Network
 from ustack.tcp.tcb import READABLE
 from ustack.wire import Buffer
 
@@ -137,6 +139,21 @@ class Vanishing(Wrapper):
         return super().read(budget, now)
 
 
+_W = TypeVar("_W", bound=Wrapper)
+
+
+@asynccontextmanager
+async def behind(wrapper: Callable[[Device], _W]) -> AsyncIterator[tuple[_W, Network, Network]]:
+    """A near network on what `wrapper` makes of one end of a link, and a far one on the other."""
+    link = Link(gso_max=65535)
+    device = wrapper(link.a)
+    async with (
+        network(device, [f"{NEAR}/24"]) as near,
+        network(link.b, [f"{FAR}/24"]) as far,
+    ):
+        yield device, near, far
+
+
 @pytest.mark.parametrize("connections", [0, 1, 100])
 @in_virtual_time
 async def test_a_quiescent_stack_never_wakes_up(connections: int) -> None:
@@ -200,12 +217,7 @@ async def test_a_burst_of_packets_does_not_arm_a_timer_each() -> None:
 
 @in_virtual_time
 async def test_a_full_device_keeps_the_packets_until_it_has_room() -> None:
-    link = Link(gso_max=65535)
-    device = Narrow(link.a)
-    async with (
-        network(device, [f"{NEAR}/24"]) as near,
-        network(link.b, [f"{FAR}/24"]) as far,
-    ):
+    async with behind(Narrow) as (device, near, far):
         await far.start_server(echo, port=PORT)
         reader, writer = await near.open_connection(FAR, PORT)
         await asyncio.sleep(1)
@@ -227,12 +239,7 @@ async def test_a_full_device_keeps_the_packets_until_it_has_room() -> None:
 
 @in_virtual_time
 async def test_a_device_with_a_descriptor_is_read_when_it_is_readable() -> None:
-    link = Link(gso_max=65535)
-    device = Descriptor(link.a)
-    async with (
-        network(device, [f"{NEAR}/24"]) as near,
-        network(link.b, [f"{FAR}/24"]) as far,
-    ):
+    async with behind(Descriptor) as (device, near, far):
         await far.start_server(echo, port=PORT)
         reader, writer = await near.open_connection(FAR, PORT)
         sent = bytes(range(256)) * 4000
@@ -248,12 +255,7 @@ async def test_a_device_with_a_descriptor_is_read_when_it_is_readable() -> None:
 
 @in_virtual_time
 async def test_after_an_answer_the_descriptor_is_read_a_few_times_more_and_then_no_more() -> None:
-    link = Link(gso_max=65535)
-    device = Descriptor(link.a)
-    async with (
-        network(device, [f"{NEAR}/24"]) as near,
-        network(link.b, [f"{FAR}/24"]) as far,
-    ):
+    async with behind(Descriptor) as (device, near, far):
         await near.create_server(Echo, port=PORT)
         reader, writer = await far.open_connection(NEAR, PORT)
         for _ in range(10):
@@ -277,12 +279,7 @@ async def test_a_full_descriptor_is_waited_for() -> None:
                 return False
             return super().write(parts, now)
 
-    link = Link(gso_max=65535)
-    device = NarrowDescriptor(link.a)
-    async with (
-        network(device, [f"{NEAR}/24"]) as near,
-        network(link.b, [f"{FAR}/24"]) as far,
-    ):
+    async with behind(NarrowDescriptor) as (device, near, far):
         await far.start_server(echo, port=PORT)
         reader, writer = await near.open_connection(FAR, PORT)
         device.refuse = 3
@@ -320,17 +317,12 @@ async def test_frames_that_are_held_by_the_device_are_fetched_in_time() -> None:
 
 @in_virtual_time
 async def test_when_the_device_goes_its_connections_end() -> None:
-    link = Link(gso_max=65535)
-    device = Vanishing(link.a)
-    async with (
-        network(device, [f"{NEAR}/24"]) as near,
-        network(link.b, [f"{FAR}/24"]) as far,
-    ):
+    async with behind(Vanishing) as (device, near, far):
         await far.start_server(keep, port=PORT)
         reader, writer = await near.open_connection(FAR, PORT)
         device.gone = True
-        assert link.a.on_readable is not None
-        link.a.on_readable()
+        assert device.on_readable is not None
+        device.on_readable()
         with pytest.raises(ConnectionAbortedError):
             await reader.read()
         with pytest.raises(ConnectionAbortedError):

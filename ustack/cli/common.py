@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import IO, ParamSpec
+from typing import IO, Concatenate, ParamSpec
 
 import click
 
@@ -118,10 +118,62 @@ class TunOptions:
     addresses: Sequence[str] = DEFAULT_ADDRESSES
     offload: bool = True
     mtu: int = 1500
-    impair: str = ""
     capture: Path | None = None
     trace: Path | None = None
+    impair: str = ""
     congestion: str | None = None
+
+
+_TUN_OPTIONS = (
+    click.option(
+        "--tun", default=DEFAULT_TUN, show_default=True, help="Name of the TUN interface."
+    ),
+    click.option(
+        "--address",
+        "addresses",
+        multiple=True,
+        metavar="ADDRESS/PREFIX",
+        default=DEFAULT_ADDRESSES,
+        show_default=True,
+        help="An address of ours; the kernel gets the first of the network. Repeatable.",
+    ),
+    click.option("--no-offload", is_flag=True, help="No super-segments, no checksum offload."),
+    click.option("--mtu", type=int, default=1500, show_default=True),
+    click.option(
+        "--capture",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Record every packet as pcapng, with comments.",
+    ),
+    click.option(
+        "--trace",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Record what happens to each connection, and why, as JSON lines after qlog.",
+    ),
+)
+
+
+def tun_options(command: Callable[Concatenate[TunOptions, _P], None]) -> Callable[..., None]:
+    """The click options that bring up a network of its own, handed to `command` as TunOptions."""
+
+    @wraps(command)
+    def wrapped(
+        tun: str,
+        addresses: tuple[str, ...],
+        no_offload: bool,
+        mtu: int,
+        capture: Path | None,
+        trace: Path | None,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> None:
+        options = TunOptions(tun, addresses, not no_offload, mtu, capture, trace)
+        command(options, *args, **kwargs)
+
+    for option in reversed(_TUN_OPTIONS):
+        option(wrapped)
+    return wrapped
 
 
 @asynccontextmanager

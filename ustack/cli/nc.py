@@ -8,13 +8,10 @@ import socket
 import stat
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import click
 
 from ustack.cli.common import (
-    DEFAULT_ADDRESSES,
-    DEFAULT_TUN,
     EXIT_INTERRUPTED,
     Failure,
     Misuse,
@@ -23,6 +20,7 @@ from ustack.cli.common import (
     one_line_errors,
     stop_signals,
     tun_network,
+    tun_options,
 )
 from ustack.cli.main import describe
 from ustack.runtime.network import Network
@@ -38,42 +36,14 @@ Streams = tuple[asyncio.StreamReader, Writer]
 
 
 @click.command()
-@click.option("--tun", default=DEFAULT_TUN, show_default=True, help="Name of the TUN interface.")
-@click.option(
-    "--address",
-    "addresses",
-    multiple=True,
-    metavar="ADDRESS/PREFIX",
-    default=DEFAULT_ADDRESSES,
-    show_default=True,
-    help="An address of ours; the kernel gets the first of the network. Repeatable.",
-)
-@click.option("--no-offload", is_flag=True, help="No super-segments, no checksum offload.")
-@click.option("--mtu", type=int, default=1500, show_default=True)
-@click.option(
-    "--capture",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Record every packet as pcapng, with comments.",
-)
-@click.option(
-    "--trace",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Record what happens to each connection, and why, as JSON lines after qlog.",
-)
+@tun_options
 @click.option("-l", "--listen", type=PORT, metavar="PORT", help="Wait for one connection.")
 @click.option("-N", "--half-close", is_flag=True, help="Send FIN when stdin ends.")
 @click.argument("host", required=False)
 @click.argument("port", required=False, type=PORT)
 @one_line_errors
 def nc(
-    tun: str,
-    addresses: tuple[str, ...],
-    no_offload: bool,
-    mtu: int,
-    capture: Path | None,
-    trace: Path | None,
+    options: TunOptions,
     listen: int | None,
     half_close: bool,
     host: str | None,
@@ -83,9 +53,6 @@ def nc(
 
     Ends when stdin and the peer have both ended; when stdin is a terminal, with the peer.
     """
-    options = TunOptions(
-        tun=tun, addresses=addresses, offload=not no_offload, mtu=mtu, capture=capture, trace=trace
-    )
     if (listen is None) == (host is None or port is None) or (listen is not None and host):
         raise Misuse("give HOST and PORT, or -l PORT")
 

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ustack.cli.common import (
-    DEFAULT_ADDRESSES,
-    DEFAULT_TUN,
     Failure,
     TunOptions,
     first_of,
@@ -18,6 +17,7 @@ from ustack.cli.common import (
     say,
     stop_signals,
     tun_network,
+    tun_options,
 )
 from ustack.cli.services import BACKLOG, SERVICES
 from ustack.runtime.control import control_path, control_socket
@@ -32,36 +32,13 @@ except ImportError:  # the extra `http` is not installed
 
 
 @click.command()
-@click.option("--tun", default=DEFAULT_TUN, show_default=True, help="Name of the TUN interface.")
-@click.option(
-    "--address",
-    "addresses",
-    multiple=True,
-    metavar="ADDRESS/PREFIX",
-    default=DEFAULT_ADDRESSES,
-    show_default=True,
-    help="An address of ours; the kernel gets the first of the network. Repeatable.",
-)
-@click.option("--no-offload", is_flag=True, help="No super-segments, no checksum offload.")
-@click.option("--mtu", type=int, default=1500, show_default=True)
+@tun_options
 @click.option(
     "--impair",
     default="",
     metavar="TEXT",
     help="Faults in both directions: 'delay=10ms,jitter=2ms,loss=1%,reorder=5%,duplicate=1%,"
     "ecn=1%,corrupt=0.1%,rate=100mbit,queue=100,seed=7'.",
-)
-@click.option(
-    "--capture",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Record every packet as pcapng, with comments.",
-)
-@click.option(
-    "--trace",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Record what happens to each connection, and why, as JSON lines after qlog.",
 )
 @click.option(
     "--congestion", type=click.Choice(sorted(REGISTRY)), help="Congestion control algorithm."
@@ -81,13 +58,8 @@ except ImportError:  # the extra `http` is not installed
 @click.option("-v", "--verbose", count=True, help="Log to stderr; twice for more.")
 @one_line_errors
 def serve(
-    tun: str,
-    addresses: tuple[str, ...],
-    no_offload: bool,
-    mtu: int,
+    options: TunOptions,
     impair: str,
-    capture: Path | None,
-    trace: Path | None,
     congestion: str | None,
     http_root: Path | None,
     control: Path | None,
@@ -98,17 +70,8 @@ def serve(
     On our own addresses, behind a TUN interface. Ctrl-C ends it in order.
     """
     log_to_stderr(verbose)
-    options = TunOptions(
-        tun=tun,
-        addresses=addresses,
-        offload=not no_offload,
-        mtu=mtu,
-        impair=impair,
-        capture=capture,
-        trace=trace,
-        congestion=congestion,
-    )
-    asyncio.run(_serve(options, control or control_path(tun), http_root))
+    options = replace(options, impair=impair, congestion=congestion)
+    asyncio.run(_serve(options, control or control_path(options.tun), http_root))
 
 
 @asynccontextmanager

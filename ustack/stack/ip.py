@@ -11,6 +11,7 @@ from struct import Struct
 
 from ustack.config import StackConfig, TcpConfig
 from ustack.errors import UsageError
+from ustack.stack.flows import split_key
 from ustack.stack.probe import Probe
 from ustack.stack.trace import Tracer
 from ustack.tcp.handshake import IPV4_TCP_HEADERS, IPV6_TCP_HEADERS
@@ -320,10 +321,7 @@ class Output:
 
     def segment(
         self,
-        src: bytes,
-        dst: bytes,
-        src_port: int,
-        dst_port: int,
+        flow: bytes,
         seq: int,
         ack: int,
         flags: int,
@@ -338,6 +336,7 @@ class Output:
 
         With the DSCP and TTL of `config`, by default the stack's; `label` is the IPv6 flow label.
         """
+        dst, src, dst_port, src_port = split_key(flow)
         length = 20 + len(options)
         pseudo = pseudo_sum(src, dst, TCP, length)
         tail = wire_tcp.encode(

@@ -1,6 +1,5 @@
 """RST, and when it answers a segment that belongs to no connection (RFC 9293 §3.5.2)."""
 
-from ustack.stack.flows import split_key
 from ustack.stack.services import Services
 from ustack.tcp.segment import Segment
 from ustack.wire.tcp import ACK, RST
@@ -30,8 +29,5 @@ class Resets:
         if not self._limit.allow(now):
             self._counters["resets-limited"] += 1
             return
-        remote, local, remote_port, local_port = split_key(flow)
         flags = RST if ack is None else RST | ACK
-        self._output.segment(
-            local, remote, local_port, remote_port, seq, ack or 0, flags, 0, options, "reset"
-        )
+        self._output.segment(flow, seq, ack or 0, flags, 0, options, "reset")

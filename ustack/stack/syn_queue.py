@@ -322,12 +322,9 @@ class SynQueue:
         options: bytes,
         note: str,
     ) -> None:
-        remote, local, remote_port, local_port = split_key(request.flow)
+        remote = split_key(request.flow)[0]
         self._output.segment(
-            local,
-            remote,
-            local_port,
-            remote_port,
+            request.flow,
             seq,
             said.irs + 1,
             flags,

@@ -1,6 +1,5 @@
 """All connections of a stack in TIME-WAIT: entered, answered, evicted, expired."""
 
-from ustack.stack.flows import split_key
 from ustack.stack.services import Services
 from ustack.stack.time_wait import TimeWait, TimeWaitQueue
 from ustack.tcp.seq import MASK32
@@ -54,16 +53,5 @@ class TimeWaits:
         options = b""
         if ts_on:
             options = encode_options(tsval=(now // 1000 + offset) & MASK32, tsecr=recent)
-        remote, local, remote_port, local_port = split_key(record.flow)
-        self._output.segment(
-            local,
-            remote,
-            local_port,
-            remote_port,
-            nxt,
-            rcv_nxt,
-            ACK,
-            window,
-            options,
-            "TIME_WAIT re-ACK",
-        )
+        note = "TIME_WAIT re-ACK"
+        self._output.segment(record.flow, nxt, rcv_nxt, ACK, window, options, note)
