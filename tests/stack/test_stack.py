@@ -336,12 +336,15 @@ def test_a_connection_that_is_over_leaves_nothing_behind() -> None:
 
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(st.binary(max_size=120), st.sampled_from([b"", virtio.PLAIN]))
-def test_no_octets_make_input_raise(octets: bytes, before: bytes) -> None:
+def test_octets_that_are_no_packet_for_us_are_counted_and_do_nothing(
+    octets: bytes, before: bytes
+) -> None:
     host = Host()
     host.listen()
-    host.input(before + octets)
-    host.input(virtio.PLAIN + b"\x45" + octets)
-    host.input(virtio.PLAIN + b"\x60" + octets)
+    for index, start in enumerate((before, virtio.PLAIN + b"\x45", virtio.PLAIN + b"\x60"), 1):
+        host.input(start + octets)
+        assert host.stack.counters.total() == index
+    assert host.is_clean()
 
 
 def busy_host(version: int) -> tuple[Host, list[Peer]]:

@@ -1,5 +1,3 @@
-from contextlib import suppress
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,14 +183,33 @@ def test_a_quote_of_another_version_or_header_length_is_refused(first: int, vers
 
 @EXAMPLES
 @given(st.binary(max_size=100))
-def test_random_bytes_raise_nothing_but_malformed_packet(data: bytes) -> None:
-    with suppress(MalformedPacket):
-        icmp.decode_v4(data)
-    with suppress(MalformedPacket):
-        icmp.decode_v6(data, SRC6, DST6)
-    for protocol in (0, 6, 43, 44, 60):
-        with suppress(MalformedPacket):
-            icmp.quoted(ipv6.encode(SRC6, DST6, protocol, 0) + data, 6)
-    for body in (data, b"\x45" + data, b"\x4f" + data):
-        with suppress(MalformedPacket):
-            icmp.quoted(body, 4)
+def test_random_bytes_are_malformed_unless_their_checksum_is_right(data: bytes) -> None:
+    repaired = (data[:2] + checksum(data[:2], data[4:]).to_bytes(2, "big") + data[4:])[: len(data)]
+    for wire in (data, repaired):
+        try:
+            message = icmp.decode_v4(wire)
+        except MalformedPacket:
+            assert len(wire) < 8 or checksum(wire)
+        else:
+            assert not checksum(wire)
+            assert message.body == wire[8:]
+        with pytest.raises(MalformedPacket, match=r"icmpv6-(truncated|checksum)"):
+            icmp.decode_v6(repaired, SRC6, DST6)  # its sum has a pseudo-header too
+
+
+@EXAMPLES
+@given(st.binary(max_size=100))
+def test_of_random_bytes_a_quote_has_its_addresses_and_ports_or_is_malformed(data: bytes) -> None:
+    quotes6 = [(ipv6.encode(SRC6, DST6, protocol, 0) + data, 6) for protocol in (0, 6, 43, 44, 60)]
+    quotes4 = [(data, 4), (b"\x45" + data, 4), (b"\x4f" + data, 4)]
+    for body, version in quotes6 + quotes4:
+        try:
+            quote = icmp.quoted(body, version)
+        except MalformedPacket:
+            continue
+        if version == 6:
+            assert (quote.src, quote.dst) == (SRC6, DST6)
+        else:
+            assert quote.src + quote.dst == body[12:20]
+        ports = quote.src_port.to_bytes(2, "big") + quote.dst_port.to_bytes(2, "big")
+        assert ports in body or quote.protocol not in (ipv4.TCP, ipv4.UDP)

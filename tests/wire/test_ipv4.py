@@ -1,5 +1,3 @@
-from contextlib import suppress
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,10 +150,15 @@ def test_every_flipped_bit_of_the_header_fails_the_checksum(bit: int) -> None:
 
 @EXAMPLES
 @given(st.binary(max_size=80), st.integers(0, 10))
-def test_random_bytes_raise_nothing_but_malformed_packet(data: bytes, start: int) -> None:
-    for packet in (data, b"\x45\0\0\x20" + data):
-        with suppress(MalformedPacket):
-            ipv4.decode(packet, start)
+def test_random_bytes_are_malformed_or_a_header_that_lies_inside_them(
+    data: bytes, start: int
+) -> None:
+    for packet in (data, b"\x45\0\0\x20" + data, with_checksum(b"\x45\0\0\x20" + data[:16]) + data):
+        try:
+            header = ipv4.decode(packet, start)
+        except MalformedPacket:
+            continue
+        assert 20 <= header.header_len <= header.total_length <= len(packet) - start
 
 
 def test_options_are_walked_in_order_past_nops_and_up_to_the_end_of_the_list() -> None:
