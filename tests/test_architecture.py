@@ -33,7 +33,7 @@ LAYERS: dict[str, set[str]] = {
 TCP_ROWS: list[set[str]] = [
     {"seq", "state"},
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
-    | {"chronograph", "delivery_rate", "send_buffer", "send_marks"}
+    | {"chronograph", "delivery_rate", "pacing", "send_buffer", "send_marks"}
     | {"receive_buffer", "receive_tuning", "mtu_search"},
     {"scoreboard", "syn_cookies", "siphash", "prr", "undo", "window_usage"},
     {"recovery", "fast_open"},

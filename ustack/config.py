@@ -64,6 +64,10 @@ class TcpConfig:
     congestion: str = "cubic"  # a name in ustack.tcp.congestion.REGISTRY
     slow_start: str | None = None  # standard, hystart, hystart++; None: as the algorithm on Linux
     slow_start_after_idle: bool = True  # RFC 5681 §4.1, RFC 2861; Linux tcp_slow_start_after_idle
+    pacing: bool = False  # text leaves at a rate that fits the window; bbr always does
+    max_pacing_rate: int | None = None  # bytes/s; Linux SO_MAX_PACING_RATE, which paces any
+    pacing_ss_ratio: int = 200  # percent of a window per round trip in slow start (Linux)
+    pacing_ca_ratio: int = 120  # the same in congestion avoidance
     send_buffer: int | None = None  # most bytes accepted and not acknowledged; None: autotuned
     send_buffer_initial: int = 16_384  # until the handshake is done; Linux tcp_wmem[1]
     send_buffer_max: int = 4 << 20  # where autotuning ends; Linux tcp_wmem[2]
@@ -108,6 +112,10 @@ class TcpConfig:
         _within("delayed_ack_us", self.delayed_ack_us, 0, 499_999)  # MUST-40
         _within("sws_override_us", self.sws_override_us, 100_000, SECOND)  # RFC 9293 §3.8.6.2.1
         _within("reordering", self.reordering, 1, 300)
+        _within("pacing_ss_ratio", self.pacing_ss_ratio, 1, 1000)
+        _within("pacing_ca_ratio", self.pacing_ca_ratio, 1, 1000)
+        if self.max_pacing_rate is not None:
+            _within("max_pacing_rate", self.max_pacing_rate, 0, 1 << 60)
         _within("initial_window_segments", self.initial_window_segments, 1, 1 << 20)
         for name in ("initial_rto_us", "min_rto_us", "max_rto_us", "msl_us", "persist_max_us"):
             _within(name, getattr(self, name), 1, 1 << 50)

@@ -15,7 +15,7 @@ MARKS = (0.0, 0.0, 0.01, 0.1, 1.0)  # of the packets that say ECT
 
 
 def random_features(rng: random.Random, config: TcpConfig) -> TcpConfig:
-    """`config` with congestion control, ECN and autotuning by lot."""
+    """`config` with congestion control, ECN, autotuning and pacing by lot."""
     return replace(
         config,
         congestion=rng.choice(sorted(REGISTRY)),
@@ -30,6 +30,7 @@ def random_features(rng: random.Random, config: TcpConfig) -> TcpConfig:
         frto=rng.random() < 0.7,
         rack=rng.random() < 0.8,
         tail_loss_probe=rng.random() < 0.8,
+        max_pacing_rate=rng.choice((None, None, None, 100_000, 10_000_000)),
     )
 
 

@@ -46,7 +46,8 @@ def check_sending(tcb: Tcb, who: str) -> None:
     )
     if board.in_flight and timers.rto == NEVER:
         raise BrokenRule(f"{who}: text is in flight and no retransmission timer runs")
-    if waiting and not board.in_flight and timers.persist == NEVER and timers.rto == NEVER:
+    running = min(timers.persist, timers.rto, timers.pace) != NEVER
+    if waiting and not board.in_flight and not running:
         raise BrokenRule(f"{who}: text waits and no timer runs")
 
 

@@ -12,6 +12,7 @@ from ustack.cli.watching import watching
 from ustack.runtime.control import ask_sockets, control_path
 from ustack.runtime.snapshot import Snapshot, SocketRow, Value
 from ustack.tcp.congestion import INFINITE_SSTHRESH
+from ustack.tcp.pacing import UNLIMITED
 
 # ss's names where they are not the RFC's
 STATES = {"ESTABLISHED": "ESTAB", "SYN_RECEIVED": "SYN-RECV"}
@@ -156,7 +157,7 @@ def _more(info: dict[str, Value]) -> Iterator[str]:
     """What is shown only where there is something to show."""
     for key, word, show in MORE:
         value = info.get(key)
-        if value:
+        if value and value != UNLIMITED:
             yield f"{word}:{show(value)}"
     cwnd, rtt = info["snd_cwnd"], info["rtt"]
     if isinstance(cwnd, int) and isinstance(rtt, int) and cwnd and rtt:

@@ -223,7 +223,7 @@ class Commands:
         if arguments[:1] != ["qdisc"]:
             return False
         if "fq" in arguments:
-            self._environment.note("pacing by a queueing discipline (fq) has no knob in ustack")
+            self._environment.tcp = replace(self._environment.tcp, pacing=True)  # as fq does it
         self._drop_output(
             "pfifo" in arguments and arguments[-2:] == ["limit", "0"] and "del" not in arguments
         )

@@ -127,6 +127,8 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_bytes_sent": info.bytes_sent,
         "tcpi_data_segs_in": info.data_segs_in,
         "tcpi_data_segs_out": info.data_segs_out,
+        "tcpi_pacing_rate": info.pacing_rate,
+        "tcpi_max_pacing_rate": info.max_pacing_rate,
         "tcpi_delivery_rate": info.delivery_rate,
         "tcpi_delivery_rate_app_limited": int(info.app_limited),
         "tcpi_delivered": info.delivered,

@@ -60,6 +60,20 @@ def _linger2(config: TcpConfig, seconds: int) -> TcpConfig:
     return replace(config, fin_wait_2_timeout_us=max(0, min(seconds, MAX_LINGER2_SECONDS)) * SECOND)
 
 
+def _max_pacing_rate(config: TcpConfig, rate: int) -> TcpConfig:
+    """Bytes/s, -1: no limit. Linux: what was paced once stays paced."""
+    if rate == -1:
+        return replace(config, max_pacing_rate=None)
+    return replace(config, max_pacing_rate=rate & 0xFFFF_FFFF, pacing=True)
+
+
+def _read_max_pacing_rate(config: TcpConfig) -> int:
+    rate = config.max_pacing_rate
+    if rate is None:
+        return -1
+    return rate - (1 << 32) if rate > _INT_MAX else rate
+
+
 _INT_MAX = 0x7FFF_FFFF
 _TOS = ConfigOption(
     0, 255, lambda k, v: replace(k, dscp=v >> 2), lambda k: k.dscp << 2
@@ -80,6 +94,9 @@ CONFIG_OPTIONS: Mapping[Key, ConfigOption] = {
         _INT_MAX,
         lambda k, v: replace(k, keep_alive=bool(v)),
         lambda k: int(k.keep_alive),
+    ),
+    (c.SOL_SOCKET, c.SO_MAX_PACING_RATE): ConfigOption(
+        -_INT_MAX - 1, _INT_MAX, _max_pacing_rate, _read_max_pacing_rate
     ),
     (c.IPPROTO_TCP, c.TCP_NODELAY): ConfigOption(
         -_INT_MAX - 1, _INT_MAX, lambda k, v: replace(k, nagle=not v), lambda k: int(not k.nagle)
@@ -156,7 +173,6 @@ STORED_OPTIONS: Mapping[Key, int] = {
     (c.SOL_SOCKET, c.SO_DONTROUTE): 0,
     (c.SOL_SOCKET, c.SO_BUSY_POLL): 0,
     (c.SOL_SOCKET, c.SO_INCOMING_CPU): 0,
-    (c.SOL_SOCKET, c.SO_MAX_PACING_RATE): -1,
     (c.SOL_SOCKET, c.SO_TIMESTAMP): 0,
     (c.SOL_SOCKET, c.SO_RCVLOWAT): 1,
     (c.IPPROTO_TCP, c.TCP_CORK): 0,

@@ -5,7 +5,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from ustack.config import TcpConfig
-from ustack.tcp import ecn_handshake
+from ustack.tcp import ecn_handshake, rates
 from ustack.tcp.buffer_sizes import (
     TIMESTAMP_OPTION,
     established,
@@ -188,6 +188,7 @@ def start_sending(tcb: Tcb) -> None:
     tcb.congestion = REGISTRY[tcb.config.congestion](
         tcb.snd.mss, tcb.config.initial_window_segments, tcb.config.slow_start
     )
+    rates.configure_pacing(tcb, tcb.last_received_at)
 
 
 def segment_room(tcb: Tcb) -> int:

@@ -1,4 +1,4 @@
-"""The rate of a connection, measured and kept: delivery-rate samples from its ACKs.
+"""The rate of a connection, measured and kept: delivery-rate samples from its ACKs, and pacing.
 
 Nothing here exists for a connection that has never sent more than a segment at a time: what the
 round trip says of it is all there is to know.
@@ -6,8 +6,9 @@ round trip says of it is all there is to know.
 
 from ustack.config import SECOND
 from ustack.tcp.delivery_rate import DeliverySampler
+from ustack.tcp.pacing import UNLIMITED, Pacer, window_rate
 from ustack.tcp.scoreboard import Scoreboard
-from ustack.tcp.tcb import Tcb
+from ustack.tcp.tcb import NEVER, Tcb
 
 
 def delivered(tcb: Tcb) -> int:
@@ -44,6 +45,15 @@ def before_write(tcb: Tcb, sampler: DeliverySampler) -> None:
         sampler.mark_app_limited(pipe)
 
 
+def after_burst(tcb: Tcb) -> None:
+    """A burst has left: what comes next has an origin of its own."""
+    board, sampler = tcb.scoreboard, tcb.sampler
+    if board.origin is not None:
+        board.origin.in_flight = board.pipe()
+    if sampler is not None:
+        sampler.stale = True
+
+
 def note_newest(board: Scoreboard, sampler: DeliverySampler) -> None:
     """Of what the scoreboard has just recorded as delivered, what left last is sampled."""
     first, again = board.delivered_first, board.delivered_again
@@ -65,6 +75,38 @@ def on_ack(tcb: Tcb, sampler: DeliverySampler, now: int) -> None:
     board.begin_ack()  # header prediction does without it
     if origin is not None:
         sampler.sample(origin, sampler.newest_sent_at, tcb.rtt.min_rtt, now)
+    if tcb.pacer is not None:
+        tcb.pacer.rate = pacing_rate(tcb)
+
+
+def configure_pacing(tcb: Tcb, now: int) -> None:
+    """The configuration is new, or the connection about to send: pace it if that is wanted."""
+    config = tcb.config
+    if config.pacing or config.max_pacing_rate is not None:
+        if tcb.sampler is None:
+            begin(tcb, now)
+        if tcb.pacer is None:
+            tcb.pacer = Pacer()
+        tcb.pacer.rate = pacing_rate(tcb)
+    elif tcb.pacer is not None:
+        tcb.pacer = None
+        tcb.timers.pace = NEVER
+
+
+def pacing_rate(tcb: Tcb) -> int:
+    """At what rate text leaves, or would if it were paced, bytes/s."""
+    config, congestion, snd = tcb.config, tcb.congestion, tcb.snd
+    if congestion is None:
+        return UNLIMITED
+    rate = window_rate(
+        snd.mss,
+        tcb.recovery.window(congestion),
+        tcb.scoreboard.in_flight,
+        congestion.ssthresh,
+        tcb.rtt.srtt,
+        (config.pacing_ss_ratio, config.pacing_ca_ratio),
+    )
+    return rate if config.max_pacing_rate is None else min(rate, config.max_pacing_rate)
 
 
 def delivery_rate(tcb: Tcb) -> int:
@@ -74,3 +116,9 @@ def delivery_rate(tcb: Tcb) -> int:
     if not tcb.counters.bytes_acked or not tcb.rtt.latest:
         return 0
     return tcb.snd.mss * SECOND // tcb.rtt.latest
+
+
+def max_pacing_rate(tcb: Tcb) -> int:
+    """TCP_INFO's max_pacing_rate, bytes/s."""
+    most = tcb.config.max_pacing_rate
+    return UNLIMITED if most is None else most

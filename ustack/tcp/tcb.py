@@ -15,6 +15,7 @@ from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.delivery_rate import DeliverySampler
 from ustack.tcp.fast_open import FastOpen
 from ustack.tcp.mtu_search import MtuSearch
+from ustack.tcp.pacing import Pacer
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.receive_buffer import ReceiveBuffer
 from ustack.tcp.receive_tuning import ReceiveTuner
@@ -114,6 +115,7 @@ class Timers:
         "delayed_ack",
         "fin_wait_2",
         "keep_alive",
+        "pace",
         "persist",
         "pto",
         "reorder",
@@ -123,6 +125,7 @@ class Timers:
 
     def __init__(self) -> None:
         self.rto = NEVER  # retransmission, SYN included
+        self.pace = NEVER  # the next burst may leave
         self.pto = NEVER  # tail loss probe (RFC 8985 §7)
         self.reorder = NEVER  # RACK: a late segment becomes a lost one (RFC 8985 §6.3)
         self.persist = NEVER  # zero window, and the override of silly-window avoidance
@@ -213,6 +216,7 @@ class Tcb:
         "note",
         "options_agreed",
         "override",
+        "pacer",
         "passive",
         "path_mtu_payload",
         "persist_shift",
@@ -286,6 +290,7 @@ class Tcb:
         self.congestion: CongestionControl | None = None  # from ESTABLISHED on: needs the MSS
         self.usage = WindowUsage()
         self.sampler: DeliverySampler | None = None  # from the first text above a segment on
+        self.pacer: Pacer | None = None  # where text is paced
         self.timers = Timers()
         self.counters = Counters()
         self.chronograph: Chronograph | None = None  # from the first text on

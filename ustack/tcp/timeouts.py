@@ -15,6 +15,7 @@ def deadline(tcb: Tcb) -> int:  # hot
     return min(
         timers.rto,
         timers.pto,
+        timers.pace,
         timers.reorder,
         timers.delayed_ack,
         timers.persist,
@@ -42,6 +43,8 @@ def timeout(tcb: Tcb, now: int) -> None:
     if now >= timers.delayed_ack:
         timers.delayed_ack = NEVER
         tcb.ack_now = tcb.ack_now or tcb.ack_owed > 0
+    if now >= timers.pace:
+        timers.pace = NEVER  # what waits for it leaves with the next transmit
     if now >= timers.reorder:
         timers.reorder = NEVER
         dubious_ack.on_reorder_timeout(tcb, now)

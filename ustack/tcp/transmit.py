@@ -11,6 +11,7 @@ from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
 from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
 from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.handshake import syn_options, timestamp, timestamps
+from ustack.tcp.pacing import Pacer, burst_size
 from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
@@ -58,7 +59,10 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
         or (tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin))
         or board.owed
     ):
-        done = _send_text(tcb, now, emit)
+        if tcb.pacer is None:
+            done = _send_text(tcb, now, emit)
+        else:
+            done = _send_paced(tcb, tcb.pacer, now, emit)
     if tcb.probe_due and not _send_probe(tcb, now, emit):
         return False
     owed = tcb.ack_owed
@@ -208,7 +212,40 @@ def _send_reset(tcb: Tcb, now: int, emit: Emit) -> bool:
     return True
 
 
-def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
+def _send_paced(tcb: Tcb, pacer: Pacer, now: int, emit: Emit) -> bool:
+    """What `_send_text` does, burst by burst, each when `pacer` lets it go.
+
+    The first segment after a retransmission timeout does not wait (Linux tcp_retransmit_timer).
+    """
+    snd, board = tcb.snd, tcb.scoreboard
+    limit = snd.gso_limit
+    spent = 0
+    tcb.timers.pace = NEVER
+    while pacer.due(now) or tcb.recovery.force:
+        if spent >= QUANTUM:
+            return False
+        before = snd.nxt + board.bytes_resent
+        burst = pacer.quantum or burst_size(pacer.rate, snd.mss, tcb.rtt.min_rtt)
+        snd.gso_limit = min(limit, burst)
+        done = _send_text(tcb, now, emit, burst)
+        snd.gso_limit = limit
+        size = snd.nxt + board.bytes_resent - before
+        if size:
+            pacer.sent(size, tcb.counters.data_segments_out, now)
+            rates.after_burst(tcb)
+        if done or not size:
+            return done
+        spent += size
+    tcb.timers.pace = pacer.at
+    congestion = tcb.congestion
+    assert congestion is not None
+    if spent:  # Linux tcp_cwnd_validate: what stopped it was not the window, or not alone
+        full = tcb.recovery.window(congestion) - board.pipe() < snd.mss
+        tcb.usage.sent(snd.una, snd.nxt, full)
+    return True
+
+
+def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int = QUANTUM) -> bool:  # hot
     """Lost text first, then new text and the FIN. False: device full or quantum used up."""
     assert tcb.congestion is not None
     snd, board, recovery, buffer = tcb.snd, tcb.scoreboard, tcb.recovery, tcb.send_buffer
@@ -216,7 +253,6 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
         _resume(tcb, tcb.congestion, now)
     if tcb.sampler is not None or buffer.end - buffer.start > snd.mss:
         rates.before_sending(tcb, now)
-    budget = QUANTUM
     if board.owed and not recovery.held:
         budget = _send_lost(tcb, now, emit, budget)
         if budget <= 0:
@@ -265,7 +301,7 @@ def _send_text(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
             return False
     if recovery.held and recovery.frto and snd.nxt <= recovery.point:
         recovery.nothing_new()
-        return _send_text(tcb, now, emit)
+        return _send_text(tcb, now, emit, budget)
     if sent_new or quota < mss:
         _after_sending(tcb, sent_new, quota < mss, now)
     chronograph = tcb.chronograph

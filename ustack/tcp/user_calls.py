@@ -124,6 +124,8 @@ def configure(tcb: Tcb, previous: TcpConfig, now: int) -> None:
     config, timers = tcb.config, tcb.timers
     tcb.nagle = config.nagle
     tcb.rtt.bound(config.min_rto_us, config.max_rto_us)
+    if tcb.congestion is not None:
+        rates.configure_pacing(tcb, now)
     if config.send_buffer is not None:
         tcb.send_buffer.limit = config.send_buffer
     fixed, buffer = config.receive_buffer, tcb.receive_buffer
@@ -232,6 +234,8 @@ class TcpInfo:
     segs_in: int
     segs_out: int
     notsent: int
+    pacing_rate: int  # bytes/s at which text leaves, or would; pacing.UNLIMITED: none known yet
+    max_pacing_rate: int  # bytes/s; pacing.UNLIMITED: none
     delivery_rate: int  # bytes/s, the last good sample; 0: none
     app_limited: bool  # of that sample: it was the user who did not give more
     ato: int
@@ -330,6 +334,8 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         segs_in=counters.segments_in,
         segs_out=counters.segments_out,
         notsent=max(tcb.send_buffer.end - snd.nxt, 0),
+        pacing_rate=tcb.pacer.rate if tcb.pacer is not None else rates.pacing_rate(tcb),
+        max_pacing_rate=rates.max_pacing_rate(tcb),
         delivery_rate=rates.delivery_rate(tcb),
         app_limited=tcb.sampler is None or tcb.sampler.rate_app_limited,
         ato=tcb.config.delayed_ack_us if counters.data_segments_in else 0,
