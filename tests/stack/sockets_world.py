@@ -5,7 +5,8 @@ from typing import TypeVar
 
 from ustack.config import StackConfig, TcpConfig
 from ustack.stack.socket_constants import AF_INET, SOCK_STREAM
-from ustack.stack.sockets import Call, Socket, SocketLayer
+from ustack.stack.socket_layer import SocketLayer
+from ustack.stack.sockets import Call, Socket
 from ustack.stack.stack import Stack
 from ustack.wire import Buffer
 

@@ -12,8 +12,9 @@ from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.error_queue import ControlMessage, Stamp, transmit_stamps
 from ustack.stack.readiness import Epoll, poll
+from ustack.stack.socket_layer import SocketLayer
 from ustack.stack.socket_options import STRUCTURES
-from ustack.stack.sockets import Call, Socket, SocketLayer
+from ustack.stack.sockets import Call, Socket
 
 FIRST_FD = 3  # after stdin, stdout and stderr
 F_GETFD, F_SETFD = CONSTANTS["F_GETFD"], CONSTANTS["F_SETFD"]

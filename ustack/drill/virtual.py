@@ -24,7 +24,8 @@ from ustack.drill.ustack_api import UstackApi
 from ustack.errors import UStackError
 from ustack.stack.probe import Probe
 from ustack.stack.socket_constants import SO_MEMINFO, SOL_SOCKET
-from ustack.stack.sockets import Call, SocketLayer
+from ustack.stack.socket_layer import SocketLayer
+from ustack.stack.sockets import Call
 from ustack.stack.stack import Stack
 from ustack.tcp.fast_open import CLIENT
 from ustack.wire import Buffer

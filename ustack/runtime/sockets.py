@@ -33,6 +33,7 @@ from ustack.stack.socket_constants import (
     SOL_SOCKET,
     TCP_NODELAY,
 )
+from ustack.stack.socket_layer import SocketLayer
 from ustack.stack.stack import Stack
 from ustack.stack.trace import Tracer
 from ustack.wire import Buffer
@@ -142,7 +143,7 @@ class SocketNetwork:
             probe=probe,
             tracer=tracer,
         )
-        self._layer = core.SocketLayer(self.stack, config.tcp, lambda socket: _Owner(self, socket))
+        self._layer = SocketLayer(self.stack, config.tcp, lambda socket: _Owner(self, socket))
         self._device = device
         self._blocked: list[_Blocked] = []
         self._resume_pending = False

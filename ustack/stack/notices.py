@@ -102,6 +102,14 @@ class Notices:
         return QueuedError((*control, received_error(error, ipv6)), quoted)
 
 
+def arrival(options: SocketOptions, tcb: Tcb) -> tuple[ControlMessage, ...]:
+    """When text came last, if SO_TIMESTAMPING asks for it (SOF_TIMESTAMPING_RX_SOFTWARE)."""
+    asked = c.SOF_TIMESTAMPING_RX_SOFTWARE | c.SOF_TIMESTAMPING_SOFTWARE
+    if options.timestamping & asked != asked:
+        return ()
+    return (ControlMessage(c.SOL_SOCKET, c.SCM_TIMESTAMPING, Stamp(tcb.last_data_received_at)),)
+
+
 def statistics(info: TcpInfo, leaving: int) -> Mapping[str, int]:
     """SCM_TIMESTAMPING_OPT_STATS: netlink attributes by name, in Linux's units (segments, µs).
 

@@ -22,6 +22,15 @@ def is_writable(tcb: Tcb) -> bool:
     return 3 * charged(tcb) <= 2 * tcb.send_buffer.limit
 
 
+def memory_info(tcb: Tcb | None, receive_size: int, send_size: int) -> bytes:
+    """SO_MEMINFO: nine numbers, of which ustack knows the buffers and what fills them."""
+    received = sent = 0
+    if tcb is not None and not tcb.closed:
+        received, sent = tcb.receive_buffer.readable, charged(tcb)
+    values = (received, receive_size, sent, send_size, 0, sent, 0, 0, 0)
+    return b"".join(value.to_bytes(4, "little") for value in values)
+
+
 def send_room(tcb: Tcb) -> int:
     """How many bytes a send() takes now."""
     snd, buffer = tcb.snd, tcb.send_buffer

@@ -8,19 +8,20 @@ POSIX.1-2017 socket pages; tcp(7), socket(7), accept(2), connect(2), poll(2) whe
 """
 
 import errno
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
-from typing import TypeVar
+from ipaddress import ip_address
+from typing import Protocol, TypeVar
 
-from ustack.config import TcpConfig
 from ustack.errors import ConnectionReset, UsageError, os_error
 from ustack.stack import socket_constants as c
-from ustack.stack.error_queue import ControlMessage, Stamp
+from ustack.stack.accept_queue import AcceptQueue
+from ustack.stack.cork import Cork
+from ustack.stack.error_queue import ControlMessage
 from ustack.stack.listener import Listener
-from ustack.stack.notices import Notices
-from ustack.stack.send_room import charged, is_writable, send_room
+from ustack.stack.notices import Notices, arrival
+from ustack.stack.send_room import is_writable, memory_info, send_room
+from ustack.stack.socket_address import ANY, overlap, unmapped
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
 from ustack.tcp.fast_open import CLIENT
@@ -34,12 +35,10 @@ T = TypeVar("T")
 Call = Generator[int | None, int, T]
 
 MARKING = c.MSG_EOR | c.MSG_ZEROCOPY
-CORK_US = 200_000  # µs; tcp(7): a corked tail leaves after 200 ms at the latest
 DISCARD = 1 << 20  # bytes taken at a time by MSG_TRUNC
 IN_HANDSHAKE = (SYN_SENT, SYN_RECEIVED)
 _FAST_OPEN_OPTIONS = (c.TCP_FASTOPEN, c.TCP_FASTOPEN_CONNECT, c.TCP_FASTOPEN_NO_COOKIE)
 FIN_UNACKNOWLEDGED = (FIN_WAIT_1, CLOSING, LAST_ACK)
-ANY = Endpoint("", 0)
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,6 +54,16 @@ class Received:
     control: tuple[ControlMessage, ...] = ()
 
 
+class Layer(Protocol):
+    """What a socket knows of the `SocketLayer` that it belongs to."""
+
+    stack: Stack
+    sockets: "set[Socket]"
+
+    def owner_of(self, socket: "Socket", /) -> object:
+        """What the stack keeps in its `user` slot for `socket`."""
+
+
 class Socket:
     """One stream socket. Made by `SocketLayer.socket` and by `accept`.
 
@@ -62,7 +71,7 @@ class Socket:
     counts what happened, so that edge-triggered epoll can tell what it has reported already.
     """
 
-    def __init__(self, layer: "SocketLayer", family: int, options: SocketOptions) -> None:
+    def __init__(self, layer: Layer, family: int, options: SocketOptions) -> None:
         self.family = family
         self.options = options
         self.nonblocking = False
@@ -78,11 +87,8 @@ class Socket:
         self._stack = layer.stack
         self._connecting = False  # connect() has begun and has not reported its end
         self._shut_read = self._shut_write = False
-        self._corked = bytearray()  # less than a segment, held back by TCP_CORK or MSG_MORE
-        self._corked_more = False  # MSG_MORE held it back
-        self._uncork_at: int | None = None
-        self._deferred: list[tuple[Tcb, int]] = []  # TCP_DEFER_ACCEPT: (connection, until)
-        self._acceptable: deque[Tcb] = deque()
+        self._cork = Cork()
+        self._accepting: AcceptQueue | None = None  # while it listens
         self._notices: Notices | None = None  # from the first send that asks for any
 
     # Opening
@@ -91,7 +97,7 @@ class Socket:
         """The socket has this local address; "" is every address, port 0 any free one."""
         if self.bound is not None or self.tcb is not None:
             raise os_error(errno.EINVAL)
-        self.bound = Endpoint(_unmapped(address), port)
+        self.bound = Endpoint(unmapped(address), port)
         if port and any(self._excludes(other) for other in self._layer.sockets):
             self.bound = None
             raise os_error(errno.EADDRINUSE)
@@ -101,15 +107,9 @@ class Socket:
         mine, theirs = self.bound, other.bound
         if other is self or mine is None or theirs is None or other.tcb is not None:
             return False
-        unspecified = ("", "0.0.0.0", "::")
-        apart = mine.address != theirs.address and not (
-            mine.address in unspecified or theirs.address in unspecified
-        )
         reused = self.options.reuse_address and other.options.reuse_address
         shared = self.options.reuse_port and other.options.reuse_port
-        return mine.port == theirs.port and not (
-            apart or shared or (reused and other.listener is None)
-        )
+        return overlap(mine, theirs) and not (shared or (reused and other.listener is None))
 
     def listen(self, backlog: int, now: int) -> None:
         """Connections to the bound address are taken. Calling it again changes nothing."""
@@ -126,18 +126,18 @@ class Socket:
             config=self.options.config,
         )
         self.listener.user = self.owner
+        self._accepting = AcceptQueue(self._stack, self.listener, self.options, self.owner)
 
     def accept(self, flags: int, now: int) -> Call["Socket"]:
         """The next connection. `flags`: SOCK_NONBLOCK."""
         deadline = _deadline(self.options.receive_timeout_us, now)
         while True:
-            if self.listener is None:
+            if self._accepting is None:
                 raise os_error(errno.EINVAL)
-            tcb = self._next_accepted(now)
+            tcb = self._accepting.take(now)
             if tcb is not None:
                 break
-            until = min((until for _, until in self._deferred), default=None)
-            now = yield from self._block(0, now, deadline, until)
+            now = yield from self._block(0, now, deadline, self._accepting.next_deadline())
         child = Socket(self._layer, self.family, self.options.copy())
         child.nonblocking = bool(flags & c.SOCK_NONBLOCK)
         child.tcb = tcb
@@ -155,10 +155,10 @@ class Socket:
             raise os_error(errno.EISCONN)
         if self.tcb is None:
             asks = self.options.fast_open_connect
-            if asks and self._may_postpone(_unmapped(address), now):
-                self._postponed = Endpoint(_unmapped(address), port)
+            if asks and self._may_postpone(unmapped(address), now):
+                self._postponed = Endpoint(unmapped(address), port)
                 return
-            self._open(_unmapped(address), port, now, b"" if asks else None)
+            self._open(unmapped(address), port, now, b"" if asks else None)
             self._connecting = True
             self._shut_read = self._shut_write = False
             if self.nonblocking:
@@ -196,7 +196,7 @@ class Socket:
         if self._postponed is not None:
             address, port = self._postponed
             self._postponed = None
-        self._open(_unmapped(address), port, now, data)
+        self._open(unmapped(address), port, now, data)
         self._connecting = True
         self._shut_read = self._shut_write = False
         assert self.tcb is not None
@@ -239,7 +239,7 @@ class Socket:
         self._postponed = None
         self.tcb = None
         self._connecting = self._shut_read = self._shut_write = False
-        self._corked.clear()
+        self._cork.text.clear()
         self.error = 0
 
     # Sending
@@ -305,50 +305,39 @@ class Socket:
                 sent and (self._nonblocking(flags) or (deadline is not None and now >= deadline))
             ):
                 if sent and (flags & MARKING or self.options.timestamping or stamps):
-                    self._mark(tcb, sent, flags, whole, buffers, stamps)
+                    flags = flags if whole else flags & ~c.MSG_EOR
+                    self._noticing().mark(tcb, sent, flags, buffers, stamps)
                 return sent
             now = yield from self._block(flags, now, deadline)
             waited = True
 
-    def _mark(
-        self,
-        tcb: Tcb,
-        sent: int,
-        flags: int,
-        whole: bool,
-        buffers: Sequence[int],
-        stamps: int | None,
-    ) -> None:
-        """The `sent` octets just queued are kept apart or watched, as flags and options ask."""
+    def _noticing(self) -> Notices:
         if self._notices is None:
             self._notices = Notices(self.options)
-        flags = flags if whole else flags & ~c.MSG_EOR
-        self._notices.mark(tcb, sent, flags, buffers, stamps)
+        return self._notices
 
     def _send_corked(
         self, tcb: Tcb, data: bytes, flags: int, now: int, deadline: int | None
     ) -> Call[int]:
         """Whole segments leave, the rest is held back (tcp(7): TCP_CORK, MSG_MORE)."""
-        held = len(self._corked)
-        joined = bytes(self._corked) + data
+        held = len(self._cork.text)
+        joined = bytes(self._cork.text) + data
         whole = len(joined) - len(joined) % tcb.snd.mss
         if whole:
-            self._corked.clear()
+            self._cork.text.clear()
             sent = yield from self._push(joined[:whole], flags, now, deadline, more=True)
             if sent < whole:
-                self._corked += joined[sent:held]
+                self._cork.text += joined[sent:held]
                 return max(0, sent - held)
-        self._corked[:] = joined[whole:]
-        self._corked_more = bool(flags & c.MSG_MORE)
-        self._uncork_at = now + CORK_US if self._corked else None
+        self._cork.hold(joined[whole:], now, more=bool(flags & c.MSG_MORE))
         return len(data)
 
     def _uncork(self, now: int) -> None:
         """What was held back is the stack's now, as far as it has room."""
-        if self._corked and self.tcb is not None and not self.tcb.closed:
-            held, more = bytes(self._corked), self._corked_more  # MSG_MORE: no end of a message
-            del self._corked[: self._stack.send(self.tcb, held, now, more=more)]
-        self._uncork_at = None
+        cork = self._cork
+        if cork.text and self.tcb is not None and not self.tcb.closed:
+            del cork.text[: self._stack.send(self.tcb, bytes(cork.text), now, more=cork.more)]
+        cork.until = None
 
     def _sending(self) -> Tcb:
         """The connection, ready to take data; else the error that send() gives."""
@@ -392,16 +381,10 @@ class Socket:
             now = yield from self._block(flags, now, deadline)
         if flags & c.MSG_PEEK and flags & c.MSG_TRUNC:
             return Received(b"", len(got))
-        control = self._arrival() + self._queue_hint() if count else self._queue_hint()
+        control = self._queue_hint()
+        if count and self.tcb is not None:
+            control = arrival(self.options, self.tcb) + control
         return Received(bytes(got), len(got) + dropped, 0, control)
-
-    def _arrival(self) -> tuple[ControlMessage, ...]:
-        """When text came last, if SO_TIMESTAMPING asks for it (SOF_TIMESTAMPING_RX_SOFTWARE)."""
-        asked = c.SOF_TIMESTAMPING_RX_SOFTWARE | c.SOF_TIMESTAMPING_SOFTWARE
-        if self.options.timestamping & asked != asked or self.tcb is None:
-            return ()
-        stamp = Stamp(self.tcb.last_data_received_at)
-        return (ControlMessage(c.SOL_SOCKET, c.SCM_TIMESTAMPING, stamp),)
 
     def _queue_hint(self) -> tuple[ControlMessage, ...]:
         """TCP_INQ: how much is left to be read; the end of the stream counts as one byte."""
@@ -489,11 +472,9 @@ class Socket:
             now = yield deadline
 
     def _stop_listening(self, now: int) -> None:
-        assert self.listener is not None
-        for tcb in (*self._acceptable, *(tcb for tcb, _ in self._deferred)):
-            self._stack.abort(tcb, now)
-        self._acceptable.clear()
-        self._deferred.clear()
+        assert self.listener is not None and self._accepting is not None
+        self._accepting.abort(now)
+        self._accepting = None
         self._stack.close_listener(self.listener, now)
         self.listener = None
 
@@ -501,10 +482,8 @@ class Socket:
 
     def poll(self, now: int) -> int:
         """The POLL* bits that hold now, as Linux's tcp_poll() computes them."""
-        if self.listener is not None:
-            self._admit_deferred(now)
-            waiting = self._acceptable or (self.listener.queue and not self._defers())
-            return c.POLLIN | c.POLLRDNORM if waiting else 0
+        if self._accepting is not None:
+            return c.POLLIN | c.POLLRDNORM if self._accepting.waiting(now) else 0
         if self._postponed is not None:
             return c.POLLOUT | c.POLLWRNORM  # so that the first text comes
         tcb = self.tcb
@@ -550,7 +529,7 @@ class Socket:
         if tcb is None or tcb.closed or _opening(tcb):
             return 0
         unacknowledged_fin = tcb.fin_queued and (tcb.snd.fin is None or tcb.snd.una <= tcb.snd.fin)
-        return len(tcb.send_buffer) + len(self._corked) + unacknowledged_fin
+        return len(tcb.send_buffer) + len(self._cork.text) + unacknowledged_fin
 
     def unsent_queue(self) -> int:
         """SIOCOUTQNSD: bytes written and not sent even once."""
@@ -559,7 +538,7 @@ class Socket:
         tcb = self.tcb
         if tcb is None or tcb.closed:
             return 0
-        return max(0, tcb.send_buffer.end - tcb.snd.nxt) + len(self._corked)
+        return max(0, tcb.send_buffer.end - tcb.snd.nxt) + len(self._cork.text)
 
     def info(self, now: int) -> TcpInfo:
         """TCP_INFO of the connection; ENOTCONN without one."""
@@ -601,15 +580,10 @@ class Socket:
         return self.options.get(level, name)
 
     def _memory_info(self) -> bytes:
-        """SO_MEMINFO: nine numbers, of which ustack knows the buffers and what fills them."""
-        received = sent = 0
-        tcb = self.tcb
-        if tcb is not None and not tcb.closed:
-            received, sent = tcb.receive_buffer.readable, charged(tcb)
+        """SO_MEMINFO."""
         sizes = [self.getsockopt(c.SOL_SOCKET, name, 0) for name in (c.SO_RCVBUF, c.SO_SNDBUF)]
         receive_size, send_size = (size for size in sizes if isinstance(size, int))
-        values = (received, receive_size, sent, send_size, 0, sent, 0, 0, 0)
-        return b"".join(value.to_bytes(4, "little") for value in values)
+        return memory_info(self.tcb, receive_size, send_size)
 
     def setsockopt(self, level: int, name: int, value: int | bytes, now: int) -> None:
         """Sets the option, on a live connection too."""
@@ -646,10 +620,8 @@ class Socket:
             raise os_error(errno.EINVAL)
         if self.options.timestamping & c.SOF_TIMESTAMPING_OPT_ID:
             return
-        if self._notices is None:
-            self._notices = Notices(self.options)
         written = value & c.SOF_TIMESTAMPING_OPT_ID_TCP
-        self._notices.first = self.tcb.send_buffer.end if written else self.tcb.snd.una
+        self._noticing().first = self.tcb.send_buffer.end if written else self.tcb.snd.una
 
     # What happened below
 
@@ -675,36 +647,10 @@ class Socket:
 
     def timer(self, now: int) -> int | None:
         """Does what is due and says when it wants to be called again."""
-        if self._uncork_at is not None and now >= self._uncork_at:
+        if self._cork.until is not None and now >= self._cork.until:
             self._uncork(now)
-        until = min((until for _, until in self._deferred), default=None)
-        return _earlier(self._uncork_at, until)
-
-    def _defers(self) -> bool:
-        return self.options.defer_accept_us > 0
-
-    def _next_accepted(self, now: int) -> Tcb | None:
-        """The connection to accept, if there is one."""
-        assert self.listener is not None
-        self._admit_deferred(now)
-        if self._acceptable:
-            return self._acceptable.popleft()
-        return None if self._defers() else self._stack.accept(self.listener)
-
-    def _admit_deferred(self, now: int) -> None:
-        """TCP_DEFER_ACCEPT: a connection is only accepted with data, or when it has waited."""
-        if self.listener is None or not (self._defers() or self._deferred):
-            return
-        while (tcb := self._stack.accept(self.listener)) is not None:
-            tcb.user = self.owner
-            self._deferred.append((tcb, now + self.options.defer_accept_us))
-        waiting: list[tuple[Tcb, int]] = []
-        for tcb, until in self._deferred:
-            if now < until and not (tcb.receive_buffer.readable or tcb.closed or tcb.eof):
-                waiting.append((tcb, until))
-            else:
-                self._acceptable.append(tcb)
-        self._deferred = waiting
+        until = self._accepting.next_deadline() if self._accepting is not None else None
+        return earlier(self._cork.until, until)
 
     # Blocking
 
@@ -720,57 +666,11 @@ class Socket:
         """Waits once, at most until `wake_at`, and returns the time; EAGAIN past the deadline."""
         if self._nonblocking(flags) or (deadline is not None and now >= deadline):
             raise os_error(errno.EAGAIN)
-        return (yield _earlier(deadline, wake_at))
+        return (yield earlier(deadline, wake_at))
 
     def _take_error(self) -> int:
         error, self.error = self.error, 0
         return error
-
-
-class SocketLayer:
-    """All sockets of a stack. `config` is what new sockets start from; it may be replaced.
-
-    `owner_of(socket)` is what the stack keeps in its `user` slot for a socket, and what it names
-    in its events; by default the socket itself, which `dispatch` tells.
-    """
-
-    def __init__(
-        self,
-        stack: Stack,
-        config: TcpConfig,
-        owner_of: "Callable[[Socket], object]" = lambda socket: socket,
-    ) -> None:
-        self.stack = stack
-        self.config = config
-        self.owner_of = owner_of
-        self.sockets: set[Socket] = set()
-
-    def socket(self, family: int, kind: int, protocol: int) -> Socket:
-        """A new socket. `kind` may carry SOCK_NONBLOCK."""
-        if family not in (c.AF_INET, c.AF_INET6):
-            raise os_error(errno.EAFNOSUPPORT)
-        if kind & c.SOCK_TYPE_MASK != c.SOCK_STREAM:
-            raise os_error(errno.ESOCKTNOSUPPORT)
-        if protocol not in (0, c.IPPROTO_TCP):
-            raise os_error(errno.EPROTONOSUPPORT)
-        made = Socket(self, family, SocketOptions(self.config))
-        made.nonblocking = bool(kind & c.SOCK_NONBLOCK)
-        self.sockets.add(made)
-        return made
-
-    def dispatch(self, events: Iterable[tuple[Tcb | Listener, int]]) -> None:
-        """Tells the sockets what `Stack.take_events` says."""
-        for subject, flags in events:
-            user = subject.user
-            if isinstance(user, Socket):
-                user.notify(flags)
-
-    def handle_timeouts(self, now: int) -> int | None:
-        """What sockets hold back past its time is given to the stack; when to call again."""
-        deadline: int | None = None
-        for each in self.sockets:
-            deadline = _earlier(deadline, each.timer(now))
-        return deadline
 
 
 def _opening(tcb: Tcb) -> bool:
@@ -783,23 +683,11 @@ def _fin_received(tcb: Tcb) -> bool:
     return tcb.rcv.fin is not None and tcb.rcv.nxt > tcb.rcv.fin
 
 
-def _unmapped(address: str) -> str:
-    """An IPv4 address written as IPv6 (RFC 4291 §2.5.5.2) as IPv4; others and "" as they are."""
-    if not address:
-        return address
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        raise os_error(errno.EINVAL) from None
-    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return str(mapped or parsed)
-
-
 def _deadline(timeout_us: int | None, now: int) -> int | None:
     return None if timeout_us is None else now + timeout_us
 
 
-def _earlier(one: int | None, other: int | None) -> int | None:
+def earlier(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
