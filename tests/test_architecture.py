@@ -38,6 +38,7 @@ TCP_ROWS: list[set[str]] = [
     {"scoreboard", "syn_cookies", "siphash", "prr", "undo", "window_usage"},
     {"recovery", "fast_open"},
     {"tcb"},
+    {"ack_policy"},
     {"ecn", "tail_loss", "buffer_sizes", "rates"},
     {"accurate_ecn"},
     {"ecn_handshake"},

@@ -34,9 +34,12 @@ class TcpConfig:
     persist_max_us: int = 120 * SECOND  # RFC 1122 §4.2.2.17 lets us choose the ceiling
 
     # Acknowledgments
-    delayed_ack_us: int = 40_000  # Linux delack; RFC 9293 §3.8.6.3 allows < 500 ms
+    delayed_ack_us: int = 40_000  # where the delay of ACKs begins; Linux TCP_ATO_MIN
+    delayed_ack_max_us: int = 200_000  # Linux TCP_DELACK_MAX; RFC 9293 §3.8.6.3 allows < 500 ms
+    acks_await_reader: bool = False  # True: as Linux, no second segment is ACKed while it is unread
     ack_every_second_segment: bool = False  # True: the letter of SHLD-19 also inside one batch
-    quick_acks: int = 16  # this many first segments are ACKed at once (Linux quickack)
+    quick_acks: int = 16  # so many ACKs go at once, at first and after a pause (Linux quickack)
+    dialogue_threshold: int = 1  # answers until ACKs wait for the next; Linux tcp_pingpong_thresh
 
     # Options offered
     window_scaling: bool = True  # RFC 7323 §2
@@ -110,6 +113,8 @@ class TcpConfig:
         _within("accecn_option", self.accecn_option, 0, 2)
         _within("accecn_option_beacon", self.accecn_option_beacon, 0, 255)
         _within("delayed_ack_us", self.delayed_ack_us, 0, 499_999)  # MUST-40
+        _within("delayed_ack_max_us", self.delayed_ack_max_us, 0, 499_999)
+        _within("dialogue_threshold", self.dialogue_threshold, 1, 255)
         _within("sws_override_us", self.sws_override_us, 100_000, SECOND)  # RFC 9293 §3.8.6.2.1
         _within("reordering", self.reordering, 1, 300)
         _within("pacing_ss_ratio", self.pacing_ss_ratio, 1, 1000)

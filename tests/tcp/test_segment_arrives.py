@@ -372,7 +372,9 @@ def test_what_passes_the_window_is_cut_off_and_its_fin_is_not_taken(version: int
     assert not tcb.eof
     assert tcb.state is ESTABLISHED
     peer.heard()
-    assert peer.send("FP.", 1001, 1, b"y" * 300) == [". 1:1(0) ack 1302"]
+    assert peer.send("FP.", 1001, 1, b"y" * 300) == []
+    host.advance(41 * MS)
+    assert peer.heard() == [". 1:1(0) ack 1302"]
     assert host.read(tcb) == b"y" * 300
     assert tcb.eof
 
@@ -628,8 +630,10 @@ def test_a_fin_at_a_window_of_zero_is_taken_when_it_is_sent_again() -> None:
     assert not tcb.eof
     host.read(tcb)
     peer.heard()
-    assert peer.send("F.", 1001, 1) == [". 1:1(0) ack 1002"]
+    assert peer.send("F.", 1001, 1) == []
     assert tcb.eof
+    host.advance(41 * MS)
+    assert peer.heard() == [". 1:1(0) ack 1002"]
 
 
 # URG (§3.10.7.4, sixth; MUST-30 to MUST-33, MUST-62)

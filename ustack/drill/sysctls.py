@@ -187,6 +187,7 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_max_tw_buckets": _stack("max_time_waits"),
     "tcp_frto": _switch("frto"),
     "tcp_reordering": _tcp("reordering"),
+    "tcp_pingpong_thresh": _tcp("dialogue_threshold"),
     "tcp_pacing_ss_ratio": _tcp("pacing_ss_ratio"),
     "tcp_pacing_ca_ratio": _tcp("pacing_ca_ratio"),
     "tcp_rto_min_us": _tcp("min_rto_us"),

@@ -57,7 +57,10 @@ class VirtualHost:
         )
         # Scripts are written for Linux, which takes liberties with the RFCs here.
         self.environment.tcp = replace(
-            self.environment.tcp, probe_with_text=False, soft_errors_end_opening=True
+            self.environment.tcp,
+            probe_with_text=False,
+            soft_errors_end_opening=True,
+            acks_await_reader=True,
         )
         self._settings = settings
         self._probe = probe

@@ -107,7 +107,7 @@ def arrival(options: SocketOptions, tcb: Tcb) -> tuple[ControlMessage, ...]:
     asked = c.SOF_TIMESTAMPING_RX_SOFTWARE | c.SOF_TIMESTAMPING_SOFTWARE
     if options.timestamping & asked != asked:
         return ()
-    return (ControlMessage(c.SOL_SOCKET, c.SCM_TIMESTAMPING, Stamp(tcb.last_data_received_at)),)
+    return (ControlMessage(c.SOL_SOCKET, c.SCM_TIMESTAMPING, Stamp(tcb.text_received_at)),)
 
 
 def statistics(info: TcpInfo, leaving: int) -> Mapping[str, int]:

@@ -293,9 +293,9 @@ class SocketOptions:
         return bool(self._stored[c.IPPROTO_TCP, c.TCP_FASTOPEN_CONNECT])
 
     @property
-    def quick_ack(self) -> bool:
+    def quick_ack(self) -> int:
         """TCP_QUICKACK as it was last set."""
-        return bool(self._stored[c.IPPROTO_TCP, c.TCP_QUICKACK])
+        return self._stored[c.IPPROTO_TCP, c.TCP_QUICKACK]
 
     @property
     def timestamping(self) -> int:
@@ -417,8 +417,7 @@ class SocketOptions:
             case _:
                 raise os_error(errno.ENOPROTOOPT)
         if key == (c.IPPROTO_TCP, c.TCP_DELACK_MAX_US):
-            least = min(value, TcpConfig().delayed_ack_us)
-            self.config = replace(self.config, delayed_ack_us=least)
+            self.config = replace(self.config, delayed_ack_max_us=value)
 
     def _set_structure(self, key: Key, value: bytes) -> None:
         match key:

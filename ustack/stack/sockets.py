@@ -24,6 +24,7 @@ from ustack.stack.send_room import is_writable, memory_info, send_room
 from ustack.stack.socket_address import ANY, overlap, unmapped
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
+from ustack.tcp.ack_policy import is_dialogue
 from ustack.tcp.fast_open import CLIENT
 from ustack.tcp.handshake import timestamp
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
@@ -228,6 +229,8 @@ class Socket:
         except UsageError:
             raise os_error(errno.EINVAL) from None
         self.tcb.user = self.owner
+        if not self.options.quick_ack:
+            self._stack.quick_ack(self.tcb, 0)
 
     def disconnect(self, now: int) -> None:
         """connect() to AF_UNSPEC: the connection is aborted, the socket is as if new."""
@@ -569,7 +572,7 @@ class Socket:
                 case c.TCP_MAXSEG:
                     return self.tcb.snd.mss
                 case c.TCP_QUICKACK:
-                    return int(self.tcb.quick_acks > 0)
+                    return int(not is_dialogue(self.tcb))
                 case c.TCP_TIMESTAMP:
                     return timestamp(self.tcb, now)
         if (level, name) in ((c.IPPROTO_IP, c.IP_MTU), (c.IPPROTO_IPV6, c.IPV6_MTU)):
@@ -603,7 +606,7 @@ class Socket:
         if name == c.TCP_NODELAY or (name == c.TCP_CORK and not self.options.cork):
             self._uncork(now)
         elif name == c.TCP_QUICKACK:
-            tcb.quick_acks = self.options.config.quick_acks if self.options.quick_ack else 0
+            self._stack.quick_ack(tcb, self.options.quick_ack)
 
     def _check_fast_open(self, name: int) -> None:
         """EINVAL once it is connected, EOPNOTSUPP where connect() has no Fast Open (tcp(7))."""

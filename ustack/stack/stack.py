@@ -32,7 +32,7 @@ from ustack.stack.time_wait import TimeWait
 from ustack.stack.time_waits import TimeWaits
 from ustack.stack.trace import Tracer
 from ustack.stack.trains import MIN_FRAME, follows
-from ustack.tcp import user_calls
+from ustack.tcp import ack_policy, user_calls
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.handshake import (
     NOP_NOP_TS,
@@ -217,7 +217,7 @@ class Stack:
             payload: Buffer = (
                 frame[text:end] if end - text < COPY_BELOW else memoryview(frame)[text:end]
             )
-            if predicted(found, raw_seq, raw_ack, window, tsval, tsecr, payload, now):
+            if predicted(found, raw_seq, raw_ack, window, tsval, tsecr, flags, payload, now):
                 self._leader = found
                 if self._probe is not None:
                     self._probe.received(frame, "", now)
@@ -623,6 +623,12 @@ class Stack:
         if (config.dscp, config.ttl) != (previous.dscp, previous.ttl):  # MUST-48, SHLD-21, MUST-49
             self._connections.rebuild_header(tcb)
         self._mark(tcb)
+
+    def quick_ack(self, tcb: Tcb, value: int) -> None:
+        """TCP_QUICKACK: 0 makes ACKs wait for text of ours, 1 sends the one that waits (tcp(7))."""
+        if ack_policy.quick_ack_option(tcb, value):
+            tcb.ack_now = True
+            self._mark(tcb)
 
     def status(self, tcb: Tcb, now: int) -> TcpInfo:
         """STATUS; see user_calls.status."""

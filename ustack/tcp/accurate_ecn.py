@@ -6,6 +6,7 @@ SYNs; an option carries counters of octets. Where the RFC leaves a choice it is 
 
 from collections.abc import Sequence
 
+from ustack.tcp import ack_policy
 from ustack.tcp.ecn import QUICK_ACKS, WINDOW_PROBE, Ecn
 from ustack.tcp.segment import Segment
 from ustack.tcp.tcb import Emit, Tcb
@@ -142,7 +143,7 @@ class AccurateEcn(Ecn):
             if size:
                 self._count(field, size)
         elif self.seen and size:  # Linux: probably a retransmission
-            tcb.quick_acks = max(tcb.quick_acks, QUICK_ACKS)
+            ack_policy.hurry(tcb, QUICK_ACKS)
         if field == CE:
             marks = packets_in(seg)
             self.received_ce += marks

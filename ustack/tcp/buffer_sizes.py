@@ -14,6 +14,7 @@ MAX_UNSCALED_WINDOW = 0xFFFF  # RFC 7323 §2.2
 TIMESTAMP_OPTION = 12  # bytes on every segment, once agreed (RFC 7323 appendix A)
 OVERHEAD_HEADERS = 640  # bytes; Linux: headers and book-keeping of a segment to be sent ...
 OVERHEAD_RECEIVED = 424  # bytes; ... or received ...
+GROWING_BYTES = 128  # Linux: smaller segments do not count
 OVERHEAD_RECORD = 256  # bytes; ... and the record that describes it
 
 
@@ -79,11 +80,16 @@ def segment_size_known(tcb: Tcb, size: int) -> None:
 
 
 def widen_window(tcb: Tcb, arrived: int) -> None:
-    """`arrived` bytes came: the window opens by twice as much, if there was room before."""
+    """`arrived` bytes came: the window opens by twice as much, if there was room before.
+
+    Linux: the peer hears of a window that grows at once.
+    """
     buffer = tcb.receive_buffer
     room = buffer.ceiling - max(buffer.readable - arrived, 0) - buffer.limit
     if room > 0:
         buffer.limit += min(room, 2 * max(arrived, tcb.rcv.mss))
+        if arrived >= GROWING_BYTES and tcb.config.quick_acks:
+            tcb.quick_acks |= 1
 
 
 def tuner_of(tcb: Tcb, now: int) -> ReceiveTuner:

@@ -7,6 +7,7 @@ its window. `Ecn` is the state of one connection, and exists only once ECN was a
 
 from collections.abc import Sequence
 
+from ustack.tcp import ack_policy
 from ustack.tcp.segment import Segment
 from ustack.tcp.tcb import Emit, Tcb
 from ustack.wire import Buffer
@@ -67,12 +68,12 @@ class Ecn:
             self.seen = True
             if not self.echo:
                 self.echo = True
-                tcb.quick_acks = max(tcb.quick_acks, QUICK_ACKS)
+                ack_policy.hurry(tcb, QUICK_ACKS)
                 tcb.ack_now = tcb.flush_now = True  # before a CWR of the same batch
         elif seg.ecn != NOT_ECT:
             self.seen = True
         elif self.seen:  # Linux: a retransmission, since those go unmarked (§6.1.5)
-            tcb.quick_acks = max(tcb.quick_acks, QUICK_ACKS)
+            ack_policy.hurry(tcb, QUICK_ACKS)
         return False
 
     # ------------------------------------------------------------------ sender

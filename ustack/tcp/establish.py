@@ -3,7 +3,7 @@
 Used by SEGMENT ARRIVES (RFC 9293 §3.10.7.3 and §3.10.7.4) in SYN-SENT and SYN-RECEIVED.
 """
 
-from ustack.tcp import buffer_sizes, rates
+from ustack.tcp import ack_policy, buffer_sizes, rates
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW
 from ustack.tcp.segment import Segment
 from ustack.tcp.state import ESTABLISHED, FIN_WAIT_1, set_state
@@ -101,7 +101,8 @@ def established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -
     snd.wl1, snd.wl2 = seg.seq, seg.ack
     tcb.events |= CONNECTED
     tcb.counters.delivered += 1
-    tcb.last_data_received_at = now
+    tcb.text_received_at = now
+    ack_policy.guess_segment_size(tcb)
     buffer_sizes.established(tcb)
     if tcb.pacer is not None:
         tcb.pacer.rate = rates.pacing_rate(tcb)

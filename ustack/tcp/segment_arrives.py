@@ -6,7 +6,16 @@ LISTEN and CLOSED have no Tcb: stack/arrivals.py answers for them.
 from collections.abc import Sequence
 
 from ustack.errors import ConnectionRefused, ConnectionReset
-from ustack.tcp import buffer_sizes, dubious_ack, ecn_handshake, mtu_probing, rates, tail_loss
+from ustack.tcp import (
+    ack_policy,
+    buffer_sizes,
+    dubious_ack,
+    ecn_handshake,
+    mtu_probing,
+    rates,
+    tail_loss,
+)
+from ustack.tcp.ack_policy import ATO_US, STEADY_US
 from ustack.tcp.buffer_sizes import first_window, syn_window
 from ustack.tcp.chronograph import SEND_BUFFER
 from ustack.tcp.establish import (
@@ -48,7 +57,7 @@ from ustack.tcp.tcb import (
 )
 from ustack.tcp.timestamp_echo import measure_for_window, measure_round_trip
 from ustack.wire import Buffer
-from ustack.wire.tcp import ACK, FIN, RST, SYN, URG
+from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 
 PAWS_IDLE_US = 24 * 24 * 3600 * 1_000_000  # RFC 7323 §5.5: TS.Recent is stale after 24 days
 
@@ -135,6 +144,7 @@ def predicted(
     window: int,
     tsval: int | None,
     tsecr: int,
+    flags: int,
     payload: Buffer,
     now: int,
 ) -> bool:  # hot
@@ -143,7 +153,7 @@ def predicted(
     A connection that is established and has nothing unusual going on gets, nearly always, the next
     text in order, or an ACK of what it has sent, or both. Those need a third of the questions that
     `segment_arrives` asks, and the effect is the same; tests/netsim compares the two byte by byte.
-    `seq` and `ack` are as on the wire; the flags were ACK, or ACK and PSH.
+    `seq` and `ack` are as on the wire; `flags` are ACK, or ACK and PSH.
     False: it is not that segment, and nothing was done.
     """
     rcv, snd, board, receive_buffer = tcb.rcv, tcb.snd, tcb.scoreboard, tcb.receive_buffer
@@ -199,13 +209,18 @@ def predicted(
             snd.max_wnd = window
         snd.wl1, snd.wl2 = nxt, una
     if size:
-        if size > rcv.mss_seen and rcv.mss_seen < rcv.mss:
-            rcv.mss_seen = min(size, rcv.mss)
-            buffer_sizes.segment_size_known(tcb, rcv.mss_seen)
+        if (
+            size < (seen := rcv.mss_seen)
+            or (size > seen and seen < rcv.mss)
+            or (size == seen and flags & PSH)
+            or tcb.ato != ATO_US
+            or now - tcb.text_received_at > STEADY_US
+        ):
+            _adapt_acks(tcb, size, flags, now)
         receive_buffer.append(payload)
         tcb.counters.bytes_received += size
         tcb.counters.data_segments_in += 1
-        tcb.last_data_received_at = now
+        tcb.text_received_at = now
         tcb.ack_owed += size
         rcv.nxt = nxt + size
         tcb.events |= READABLE
@@ -227,6 +242,9 @@ def continued(tcb: Tcb, texts: Sequence[Buffer], now: int) -> bool:  # hot
     nxt = rcv.nxt + size
     if nxt > rcv.adv or tcb.closed or rcv.mss_seen < rcv.mss or tcb.config.ack_every_second_segment:
         return False
+    if tcb.ato != ATO_US:
+        for text in texts:
+            ack_policy.text_arrived(tcb, len(text), ACK, now)
     for text in texts:
         receive_buffer.append(text)
     rcv.nxt = nxt
@@ -261,9 +279,11 @@ def _unacceptable(tcb: Tcb, seg: Segment, now: int) -> None:
         return
     if seg.len and not seg.flags & SYN:
         tcb.ack_now = True
-        if tcb.sack_on and seg.payload and seg.seq < tcb.rcv.nxt:  # RFC 2883 §4
-            end = min(seg.seq + len(seg.payload), tcb.rcv.nxt)
-            tcb.receive_buffer.duplicate = (seg.seq, end)
+        if seg.seq < tcb.rcv.nxt:
+            ack_policy.hurry(tcb, tcb.config.quick_acks)  # an ACK of ours may have been lost
+            if tcb.sack_on and seg.payload:  # RFC 2883 §4
+                end = min(seg.seq + len(seg.payload), tcb.rcv.nxt)
+                tcb.receive_buffer.duplicate = (seg.seq, end)
     else:
         _challenge(tcb, now)
 
@@ -326,7 +346,7 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
         set_state(tcb, ESTABLISHED)
         resent = tcb.retransmits > 0
         established(tcb, seg, now)
-        tcb.ack_now = True
+        ack_policy.acknowledge_syn(tcb, now)
         if tcb.fast_open is not None:
             _text_on_syn_answered(tcb, tcb.fast_open, seg.ack, resent, now)
     else:  # simultaneous open
@@ -538,7 +558,6 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     nxt, edge = rcv.nxt, rcv.adv
     if payload:
         tcb.counters.data_segments_in += 1
-        tcb.last_data_received_at = now
     end = start + len(payload)
     fin = seg.flags & FIN
     if tcb.detached and end > nxt:  # SHLD-3: nobody will ever read this
@@ -553,10 +572,6 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         end = edge
     if fin and not _note_fin(tcb, start, end):
         fin = 0
-    size = min(len(payload), rcv.mss)
-    if size > rcv.mss_seen:
-        rcv.mss_seen = size
-        buffer_sizes.segment_size_known(tcb, size)
     if start < nxt:
         if tcb.sack_on and payload:
             receive_buffer.duplicate = (start, min(end, nxt))
@@ -584,6 +599,8 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
             receive_buffer.append(payload)
             nxt += len(payload)
         tcb.counters.bytes_received += nxt - rcv.nxt
+        _adapt_acks(tcb, len(payload), seg.flags, now)
+        tcb.text_received_at = now
         tcb.ack_owed += nxt - rcv.nxt
         rcv.nxt = nxt
         tcb.events |= READABLE
@@ -595,7 +612,18 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ack_now = True  # nothing of it was inside the window
     if rcv.fin == nxt:
         _take_fin(tcb)
+        if not fin:
+            tcb.ack_now = True  # it waited behind a gap that was filled
     return None
+
+
+def _adapt_acks(tcb: Tcb, size: int, flags: int, now: int) -> None:
+    """`size` bytes have come in order: how soon they are acknowledged follows that."""
+    rcv = tcb.rcv
+    largest = rcv.mss_seen
+    ack_policy.text_arrived(tcb, size, flags, now)
+    if rcv.mss_seen > largest:
+        buffer_sizes.segment_size_known(tcb, rcv.mss_seen)
 
 
 def _note_fin(tcb: Tcb, start: int, end: int) -> bool:
@@ -625,7 +653,8 @@ def _take_fin(tcb: Tcb) -> None:
     tcb.events |= READABLE
     set_state(tcb, PEER_FIN[tcb.state])
     if tcb.state is CLOSE_WAIT:
-        tcb.ack_soon = True  # the user may close at once: then one segment is ACK and FIN
+        ack_policy.begin_dialogue(tcb)  # the user may close at once: one segment is ACK and FIN
+        tcb.ack_owed += 1
         return
     tcb.ack_now = True
     tcb.timers.fin_wait_2 = NEVER

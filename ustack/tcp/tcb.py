@@ -95,14 +95,15 @@ class SendSequence:
 class ReceiveSequence:
     """Receive Sequence Variables (RFC 9293 §3.3.1, Table 3)."""
 
-    __slots__ = ("adv", "fin", "irs", "mss", "mss_seen", "nxt", "up", "wscale")
+    __slots__ = ("adv", "fin", "irs", "last_size", "mss", "mss_seen", "nxt", "up", "wscale")
 
     def __init__(self, mss: int) -> None:
         self.irs = 0
         self.nxt = 0
         self.adv = 0  # right edge promised to the peer; RCV.WND is adv - nxt
         self.mss = mss  # RMSS: what our MSS option says
-        self.mss_seen = 536  # largest segment received so far: what "full-sized" means for ACKs
+        self.mss_seen = 536  # what "full-sized" means for ACKs: see ack_policy
+        self.last_size = 0  # bytes of the last segment, if it was a small one that may be full
         self.up: int | None = None  # RCV.UP: position after the last urgent octet, None: none
         self.wscale = 0  # Rcv.Wind.Shift
         self.fin: int | None = None  # position of the peer's FIN, once seen; taken when below nxt
@@ -181,6 +182,7 @@ class Tcb:
         "ack_now",
         "ack_owed",
         "ack_soon",
+        "ato",
         "challenge_at",
         "challenge_limit",
         "chronograph",
@@ -190,6 +192,7 @@ class Tcb:
         "cork",
         "counters",
         "detached",
+        "dialogue",
         "dirty",
         "due_at",
         "ecn",
@@ -205,7 +208,6 @@ class Tcb:
         "header",
         "keep_alive_probes",
         "last_ack_sent",
-        "last_data_received_at",
         "last_data_sent_at",
         "last_received_at",
         "listener",
@@ -223,6 +225,7 @@ class Tcb:
         "probe_due",
         "probes",
         "probing_tail",
+        "pushed",
         "quick_acks",
         "rcv",
         "receive_buffer",
@@ -244,6 +247,7 @@ class Tcb:
         "syn_due",
         "tail_probe_end",
         "tail_probe_resent",
+        "text_received_at",
         "timers",
         "ts_offset",
         "ts_echoed",
@@ -320,7 +324,10 @@ class Tcb:
         self.ack_soon = False  # once the user has had the chance to answer with data
         self.flush_now = False  # this ACK must not be merged with later ones of the batch
         self.ack_owed = 0  # bytes received since the last ACK
-        self.quick_acks = config.quick_acks  # ACKs still to be sent without delay
+        self.quick_acks = 0  # ACKs still to be sent without delay
+        self.dialogue = 0  # answers of ours in a row (Linux pingpong); see ack_policy
+        self.ato = 0  # how long an ACK may wait, µs; 0: no text has come yet
+        self.pushed = 0  # of what is not acknowledged: 1 a small or pushed segment, 2 more of them
         self.probe_due = ""  # why a probe or a challenge ACK is to be sent: its note
         self.override = False  # silly-window avoidance has waited long enough (§3.8.6.2.1)
         self.reset_due = False
@@ -340,7 +347,7 @@ class Tcb:
         self.keep_alive_probes = 0
         self.stalled_since = NEVER  # since when the oldest byte has gone without progress
         self.last_received_at = now
-        self.last_data_received_at = now
+        self.text_received_at = now  # in order
         self.last_data_sent_at = now
 
         # Towards the user

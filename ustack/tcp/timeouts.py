@@ -4,7 +4,7 @@ TIME-WAIT has no timer here: stack/time_wait.py holds it.
 """
 
 from ustack.errors import ConnectionTimedOut
-from ustack.tcp import dubious_ack, mtu_probing, tail_loss
+from ustack.tcp import ack_policy, dubious_ack, mtu_probing, tail_loss
 from ustack.tcp.state import FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import NEVER, Tcb, finish, report
 
@@ -42,7 +42,9 @@ def timeout(tcb: Tcb, now: int) -> None:
             return
     if now >= timers.delayed_ack:
         timers.delayed_ack = NEVER
-        tcb.ack_now = tcb.ack_now or tcb.ack_owed > 0
+        if tcb.ack_owed:
+            ack_policy.waited_in_vain(tcb)
+            tcb.ack_now = True
     if now >= timers.pace:
         timers.pace = NEVER  # what waits for it leaves with the next transmit
     if now >= timers.reorder:

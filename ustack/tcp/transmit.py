@@ -6,7 +6,7 @@ packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 
 from collections.abc import Sequence
 
-from ustack.tcp import mtu_probing, rates, tail_loss
+from ustack.tcp import ack_policy, mtu_probing, rates, tail_loss
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
 from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
 from ustack.tcp.congestion import CongestionControl
@@ -68,18 +68,14 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     owed = tcb.ack_owed
     if owed and tcb.receive_buffer.limit < tcb.receive_buffer.ceiling:
         widen_window(tcb, owed)
-    if owed and (tcb.quick_acks > 0 or owed >= 2 * tcb.rcv.mss_seen):
-        tcb.ack_soon = True
-    hold = hold_acks and (tcb.events & READABLE or owed < 2 * tcb.rcv.mss_seen)
+    if owed and not (tcb.ack_now or tcb.ack_soon) and state is not TIME_WAIT:
+        tcb.ack_soon = ack_policy.due(tcb, owed, now)
+    hold = hold_acks and (tcb.events & READABLE or owed <= tcb.rcv.mss_seen)
     if tcb.ack_now or (tcb.ack_soon and not (hold and tcb.listener is None)):
         seq = _acceptable_seq(tcb)
         if not emit(tcb, seq, ACK, _window(tcb), _options(tcb, now), (), 0, 0, ""):
             return False
-        if owed and tcb.quick_acks > 0:
-            tcb.quick_acks -= 1
         _acknowledged(tcb)
-    elif owed and tcb.timers.delayed_ack == NEVER and state is not TIME_WAIT:
-        tcb.timers.delayed_ack = now + tcb.config.delayed_ack_us
     return done
 
 
@@ -96,8 +92,10 @@ def _acceptable_seq(tcb: Tcb) -> int:  # hot
 
 def _acknowledged(tcb: Tcb) -> None:
     """A segment with ACK = RCV.NXT has left: no ACK is owed."""
+    if tcb.quick_acks and tcb.ack_owed:
+        ack_policy.acknowledged(tcb)
     tcb.ack_now = tcb.ack_soon = tcb.flush_now = False
-    tcb.ack_owed = 0
+    tcb.ack_owed = tcb.pushed = 0
     tcb.timers.delayed_ack = NEVER
     tcb.last_ack_sent = tcb.rcv.nxt
 
@@ -502,8 +500,8 @@ def _send_segment(
 
 def _text_left(tcb: Tcb, start: int, end: int, now: int) -> None:  # hot
     """[start, end) was emitted, for the first time or again; its segments acknowledge too."""
-    if tcb.ack_owed:
-        tcb.quick_acks = 0  # the user answers at once, so ACKs ride on its data (Linux pingpong)
+    if now - tcb.text_received_at < tcb.ato:
+        ack_policy.answered(tcb)
     if not tcb.receive_buffer.held:
         _acknowledged(tcb)
     tcb.last_data_sent_at = now

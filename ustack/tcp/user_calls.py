@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
-from ustack.tcp import ecn_handshake, rates
+from ustack.tcp import ack_policy, ecn_handshake, rates
 from ustack.tcp.accurate_ecn import AccurateEcn
 from ustack.tcp.buffer_sizes import text_was_read
 from ustack.tcp.chronograph import BUSY, Chronograph
@@ -93,6 +93,9 @@ def receive(tcb: Tcb, limit: int, now: int) -> Buffer:
     tuner = tcb.tuner
     if tuner is None or now >= tuner.due_at or rcv.nxt >= tuner.mark:
         text_was_read(tcb, now)
+    if tcb.ack_owed and ack_policy.was_read(tcb):
+        tcb.ack_now = True
+        return data
     # Window update, decided as Linux does: only when the peer may be running out of window and
     # the update at least doubles it, so a reader that keeps pace causes no ACK of its own.
     window = rcv.adv - rcv.nxt
@@ -338,10 +341,10 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         max_pacing_rate=rates.max_pacing_rate(tcb),
         delivery_rate=rates.delivery_rate(tcb),
         app_limited=tcb.sampler is None or tcb.sampler.rate_app_limited,
-        ato=tcb.config.delayed_ack_us if counters.data_segments_in else 0,
+        ato=min(tcb.ato, ack_policy.longest(tcb)),
         pmtu=tcb.path_mtu_payload + tcb.fixed_headers,
         last_data_sent=now - tcb.last_data_sent_at,
-        last_data_recv=now - tcb.last_data_received_at,
+        last_data_recv=now - tcb.text_received_at,
         last_ack_recv=now - tcb.last_received_at,
         busy_time=busy,
         rwnd_limited=held_by_peer,
