@@ -135,7 +135,6 @@ class Bridge:
 
     def __init__(self) -> None:
         self.late: list[int] = []  # µs by which each batch of arrivals was late
-        self.undeliverable = 0
         self._hosts: dict[bytes, Callable[[bytes], object]] = {}
         self._links: dict[int, tuple[Link, Link]] = {}
         self._taps: dict[int, Tap] = {}
@@ -177,8 +176,7 @@ class Bridge:
         at = TCP_AT + 2 if outward else TCP_AT
         links = self._links.get(int.from_bytes(frame[at : at + 2], "big"))
         if links is None:
-            self.undeliverable += 1
-            return
+            return  # that dialogue is over
         link = links[0] if outward else links[1]
         now = monotonic_us()
         if outward and self._taps:

@@ -53,7 +53,6 @@ class _Direction:
         self._base: int | None = None  # the ISN, or the first SEQ seen
         self._up_to = 0
         self._acked = 0
-        self._scale = 0
         self._peer_scale: int | None = None
         self._pending: dict[int, float] = {}  # end of a segment: when it passed
 

@@ -5,8 +5,6 @@ from ustack.tcp.scoreboard import Scoreboard
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from ustack.tcp.tcb import NEVER, Tcb
 
-WINDOW_GRANULE = 1 << 14  # bytes, at most, that a scaled window can be rounded up
-
 
 def check_connection(tcb: Tcb) -> None:
     """Raises BrokenRule if `tcb` contradicts itself, or waits for what no timer will bring."""

@@ -80,7 +80,7 @@ class Model:
         self._send_mss = DEFAULT_MSS[len(flow.source)]
         self._send_scale = 0
         # receive sequence variables
-        self._irs = self._rcv_nxt = self._edge = 0
+        self._rcv_nxt = self._edge = 0
         self._octets: dict[int, int] = {}  # by place in the stream, ahead of `received`
         self._newest = 0  # place of the segment that arrived last
         self._fin_place: int | None = None  # of the peer's FIN
@@ -478,7 +478,6 @@ class Model:
 
     def _take_syn(self, segment: Segment) -> None:
         config = self.config
-        self._irs = segment.seq
         self._rcv_nxt = (segment.seq + 1) % WRAP
         self._edge = (self._rcv_nxt + min(config.window, 65_535)) % WRAP
         if segment.mss is not None:

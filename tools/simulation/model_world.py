@@ -106,7 +106,7 @@ def random_duel(seed: int) -> Duel:
         model = replace(model, leave=Leave.FIN_FIRST)  # somebody has to begin
     plan = random_plan(rng, ending, min(mine, 60_000), min(its, 60_000))
     size = rng.choice((0, 1, rng.randrange(min(its, 60_000) + 1)))
-    incidents = random_incidents(rng, family, mtu) if rng.random() < 0.4 else ()
+    incidents = random_incidents(rng, family) if rng.random() < 0.4 else ()
     kinds = {Kind.CUT, Kind.HEAL}
     if config.path_mtu_discovery or family == 6:
         kinds.add(Kind.MTU)  # the model puts no fragments together

@@ -169,7 +169,7 @@ def random_scenario(seed: int) -> Scenario:
         random_dialogue(rng, index, client, server, mtu, rtt, bad)
         for index in range(rng.choice((1, 1, 1, 2, 3)))
     )
-    incidents = random_incidents(rng, family, mtu) if rng.random() < 0.5 else ()
+    incidents = random_incidents(rng, family) if rng.random() < 0.5 else ()
     restarts = {Kind.RESTART_CLIENT, Kind.RESTART_SERVER} & {one.kind for one in incidents}
     if Kind.RESTART_CLIENT in {one.kind for one in incidents} and rng.random() < 0.7:
         at = max(one.at_us for one in incidents if one.kind is Kind.RESTART_CLIENT)
@@ -296,7 +296,7 @@ def random_plan(rng: random.Random, ending: Ending, largest: int, peers_largest:
     )
 
 
-def random_incidents(rng: random.Random, family: int, mtu: int) -> tuple[Incident, ...]:
+def random_incidents(rng: random.Random, family: int) -> tuple[Incident, ...]:
     """Partitions, MTU changes and restarts in the first seconds."""
     out = []
     at = 0

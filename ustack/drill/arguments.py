@@ -59,7 +59,7 @@ def numbers(event: SyscallEvent, expression: Expression) -> list[int]:
     return [number(event, expression)]
 
 
-def array(event: SyscallEvent, expression: Expression) -> tuple[Expression, ...]:
+def array(expression: Expression) -> tuple[Expression, ...]:
     """The elements of a list; none of `...`."""
     if isinstance(expression, Array):
         return expression.items
@@ -77,7 +77,7 @@ def struct(event: SyscallEvent, expression: Expression) -> Struct:
 
 def iovec(event: SyscallEvent, elements: Expression, count: Expression) -> list[int]:
     """The sizes of the buffers; `count` is what the script says their number is."""
-    sizes = [number(event, struct(event, item).fields[-1].value) for item in array(event, elements)]
+    sizes = [number(event, struct(event, item).fields[-1].value) for item in array(elements)]
     if number(event, count) != len(sizes):
         raise ScriptFailure(event.position, "the count is not the number of elements")
     return sizes

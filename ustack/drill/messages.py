@@ -14,7 +14,7 @@ _TIMED_ATTRIBUTES = ("TCP_NLA_BUSY", "TCP_NLA_RWND_LIMITED", "TCP_NLA_SNDBUF_LIM
 def written_control(event: SyscallEvent, message: Struct) -> tuple[ControlMessage, ...]:
     """What a script gives to sendmsg() along with the text."""
     found: list[ControlMessage] = []
-    for item in arguments.array(event, message.get("msg_control") or Array(())):
+    for item in arguments.array(message.get("msg_control") or Array(())):
         written = arguments.struct(event, item)
         keys = ("cmsg_level", "cmsg_type", "cmsg_data")
         found.append(ControlMessage(*(arguments.member(event, written, key) for key in keys)))

@@ -27,7 +27,6 @@ from ustack.drill.script import (
 )
 from ustack.stack.sockets import Call
 
-NEW_FD_CALLS = ("socket", "accept", "epoll_create", "open")
 AF_INET, AF_INET6, AF_UNSPEC = (CONSTANTS[n] for n in ("AF_INET", "AF_INET6", "AF_UNSPEC"))
 # FreeBSD: which of several TCPs of its own serves the socket, and what only those have.
 WITHOUT_MEANING = frozenset(
@@ -261,7 +260,7 @@ class Syscalls:
         request = arguments.number(event, event.arguments[1])
         value = yield from self._api.ioctl(self._fd(event, 0), request)
         if len(event.arguments) > 2:
-            expected = arguments.array(event, event.arguments[2])
+            expected = arguments.array(event.arguments[2])
             if expected:
                 self._compare(event, "ioctl value", arguments.number(event, expected[0]), value)
         return 0
@@ -271,7 +270,7 @@ class Syscalls:
     def _getsockopt(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 5)
         _, level, name, expected, length = event.arguments
-        sizes = arguments.array(event, length)
+        sizes = arguments.array(length)
         size = arguments.number(event, sizes[0] if sizes else length)
         value = yield from self._api.getsockopt(
             self._fd(event, 0), arguments.number(event, level), arguments.number(event, name), size
@@ -352,7 +351,7 @@ class Syscalls:
         arguments.count(event, 3)
         entries: list[tuple[int, int]] = []
         expected: list[int] = []
-        for item in arguments.array(event, event.arguments[0]):
+        for item in arguments.array(event.arguments[0]):
             entry = arguments.struct(event, item)
             fd = arguments.number(event, entry.get("fd") or Integer(-1))
             entries.append((self._fds.get(fd, -1), arguments.member(event, entry, "events")))

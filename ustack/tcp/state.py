@@ -72,8 +72,7 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
     }
 )
 
-# States in which the user may still SEND, and in which segment text is received
-SENDING = frozenset({ESTABLISHED, CLOSE_WAIT})
+# States in which segment text is received
 RECEIVING = frozenset({ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2})
 
 

@@ -102,19 +102,46 @@ def decode(packet: Buffer, start: int) -> Ipv6:
     if end > len(packet):
         raise MalformedPacket("ipv6-truncated")
 
-    at = start + HEADER_LEN
-    next_header_at = start + 6
+    walk = _walk_headers(packet, start, end, protocol, dst[0] == 0xFF)
+    return Ipv6(
+        walk.at,
+        end,
+        walk.protocol,
+        payload_length,
+        first_word >> 22 & 0x3F,
+        first_word >> 20 & 3,
+        first_word & 0xFFFFF,
+        hop_limit,
+        src,
+        dst,
+        walk.fragment,
+        walk.next_header_at - start,
+        walk.problem,
+    )
+
+
+class _Walk(NamedTuple):
+    """Where the walk over the extension headers has ended; places are indexes into the buffer."""
+
+    at: int
+    protocol: int
+    next_header_at: int
     fragment: Fragment | None = None
     problem: Problem | None = None
-    headers = 0
+
+
+def _walk_headers(packet: Buffer, start: int, end: int, protocol: int, multicast: bool) -> _Walk:
+    """Go over the extension headers behind the fixed one, whose next header is `protocol`."""
+    at, next_header_at = start + HEADER_LEN, start + 6
     options_left = MAX_OPTIONS
-    while protocol in EXTENSION_HEADERS:
+    for headers in range(MAX_EXTENSION_HEADERS + 1):
+        if protocol not in EXTENSION_HEADERS:
+            return _Walk(at, protocol, next_header_at)
         if protocol == HOP_BY_HOP and headers:  # only directly behind the fixed header, §4.1
-            problem = Problem(UNKNOWN_NEXT_HEADER, next_header_at - start)
+            misplaced = Problem(UNKNOWN_NEXT_HEADER, next_header_at - start)
+            return _Walk(at, protocol, next_header_at, None, misplaced)
+        if headers == MAX_EXTENSION_HEADERS:
             break
-        headers += 1
-        if headers > MAX_EXTENSION_HEADERS:
-            raise MalformedPacket("ipv6-too-many-extensions")
         if at + 8 > end:
             raise MalformedPacket("ipv6-extension-truncated")
         if protocol == FRAGMENT_HEADER:
@@ -124,41 +151,24 @@ def decode(packet: Buffer, start: int) -> Ipv6:
             if offset_more & ~6:  # the two reserved bits do not count
                 fragment = Fragment(offset_more & 0xFFF8, offset_more & 1 != 0, ident)
                 problem = _fragment_problem(packet, start, at, end, protocol, fragment)
-                break
+                return _Walk(at, protocol, next_header_at, fragment, problem)
             continue
         header_end = at + 8 + packet[at + 1] * 8
         if header_end > end:
             raise MalformedPacket("ipv6-extension-truncated")
+        found: Problem | None = None
         if protocol == ROUTING:
             # Segments left to visit, and no routing type is supported: §4.4, RFC 5095 §3
             if packet[at + 3]:
-                problem = Problem(ERRONEOUS_FIELD, at + 2 - start)
-                break
+                found = Problem(ERRONEOUS_FIELD, at + 2 - start)
         else:
-            problem, options_left = _walk_options(
-                packet, at + 2, header_end, start, dst[0] == 0xFF, options_left
+            found, options_left = _walk_options(
+                packet, at + 2, header_end, start, multicast, options_left
             )
-            if problem:
-                break
-        protocol = packet[at]
-        next_header_at = at
-        at = header_end
-
-    return Ipv6(
-        at,
-        end,
-        protocol,
-        payload_length,
-        first_word >> 22 & 0x3F,
-        first_word >> 20 & 3,
-        first_word & 0xFFFFF,
-        hop_limit,
-        src,
-        dst,
-        fragment,
-        next_header_at - start,
-        problem,
-    )
+        if found:
+            return _Walk(at, protocol, next_header_at, None, found)
+        protocol, next_header_at, at = packet[at], at, header_end
+    raise MalformedPacket("ipv6-too-many-extensions")
 
 
 def _fragment_problem(
