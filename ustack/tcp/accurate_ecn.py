@@ -4,15 +4,12 @@ ECE, CWR and AE become one three-bit counter of packets with CE, the ACE field, 
 SYNs; an option carries counters of octets. Where the RFC leaves a choice it is Linux's.
 """
 
-from collections.abc import Sequence
-
 from ustack.tcp import ack_policy
-from ustack.tcp.ecn import QUICK_ACKS, WINDOW_PROBE, Ecn
+from ustack.tcp.ecn import QUICK_ACKS, Ecn
 from ustack.tcp.segment import Segment
-from ustack.tcp.tcb import Emit, Tcb
-from ustack.wire import Buffer
+from ustack.tcp.tcb import Tcb
 from ustack.wire.ecn import CE, ECT0, ECT1, NOT_ECT
-from ustack.wire.tcp import ACK, AE, CWR, ECE, MAX_OPTIONS_LEN, SYN
+from ustack.wire.tcp import ACK, AE, CWR, ECE, MAX_OPTIONS_LEN
 from ustack.wire.tcp_options import (
     ACC_ECN_ORDER_1,
     encode_acc_ecn,
@@ -254,60 +251,43 @@ class AccurateEcn(Ecn):
 
     # ------------------------------------------------------------------ output
 
-    def emitter(self, tcb: Tcb, emit: Emit, now: int) -> Emit:
-        """`emit` for this connection: with the counters and the ECN field."""
-        snd = tcb.snd
-        # A device cuts super-segments as RFC 3168 wants it: CWR on the first piece only
-        snd.gso_limit = snd.mss if self.counter & CWR_OF_ACE else self.gso_limit
+    def _begin_turn(self, tcb: Tcb) -> None:
+        """A device cuts super-segments as RFC 3168 wants it: CWR on the first piece only."""
+        tcb.snd.gso_limit = tcb.snd.mss if self.counter & CWR_OF_ACE else self.gso_limit
 
-        def emit_with_counters(
-            tcb: Tcb,
-            seq: int,
-            flags: int,
-            window: int,
-            options: bytes,
-            payload: Sequence[Buffer],
-            size: int,
-            urgent: int,
-            note: str,
-        ) -> bool:
-            self.mark = NOT_ECT
-            if flags & SYN:
-                flags |= self._syn_flags(tcb, flags)
-                return emit(tcb, seq, flags, window, options, payload, size, urgent, note)
-            fields, options = self._options(tcb, options, size, now)
-            field = self._handshake_field
-            code = self.counter if field is None or flags != ACK else HANDSHAKE_ACE[field]
-            if self.ect and (
-                tcb.config.ect_on_control or (size and seq >= snd.nxt and note != WINDOW_PROBE)
-            ):
-                self.mark = ECT0
-            flags |= code << ACE_SHIFT
-            if not emit(tcb, seq, flags, window, options, payload, size, urgent, note):
-                return False
-            self._pending = 0
-            self._handshake_field = None
-            if fields >= 0:
-                self._option_due = max(self._option_due - 1, 0)
-                self._option_fields = 0
-                self._option_at = now
-            return True
+    def _leaving(
+        self, tcb: Tcb, flags: int, options: bytes, size: int, fresh: bool, now: int
+    ) -> tuple[int, bytes, int]:
+        """With the counters, in the ACE field and, when it is due, in an option."""
+        fields, options = self._options(tcb, options, size, now)
+        field = self._handshake_field
+        code = self.counter if field is None or flags != ACK else HANDSHAKE_ACE[field]
+        if self.ect and (fresh or tcb.config.ect_on_control):
+            self.mark = ECT0
+        return flags | code << ACE_SHIFT, options, fields
 
-        return emit_with_counters
+    def _left(self, told: int, now: int) -> None:
+        """The device has taken that segment. `told`: counters in its option, -1: without one."""
+        self._pending = 0
+        self._handshake_field = None
+        if told >= 0:
+            self._option_due = max(self._option_due - 1, 0)
+            self._option_fields = 0
+            self._option_at = now
 
     @property
     def counter(self) -> int:
         """The ACE field (§3.2.2)."""
         return (self.received_ce + FIRST_CEP) & ACE_MASK
 
-    def _syn_flags(self, tcb: Tcb, flags: int) -> int:
+    def _on_syn(self, tcb: Tcb, flags: int) -> int:
         """Our SYN asks, the first of them at least (§3.1.4.1); a SYN,ACK tells how the SYN came."""
         if flags & ACK:
-            return HANDSHAKE_ACE[self._last_field] << ACE_SHIFT
+            return flags | HANDSHAKE_ACE[self._last_field] << ACE_SHIFT
         if tcb.retransmits >= SYN_TRIES and tcb.config.ecn_fallback:
             self.ect = False
-            return 0
-        return ACE_FLAGS
+            return flags
+        return flags | ACE_FLAGS
 
     def _options(self, tcb: Tcb, options: bytes, size: int, now: int) -> tuple[int, bytes]:
         """The counters of octets sent, -1: no option, and `options` with them."""

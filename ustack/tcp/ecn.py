@@ -94,7 +94,8 @@ class Ecn:
         return -(-size // tcb.snd.mss), size
 
     def emitter(self, tcb: Tcb, emit: Emit, now: int) -> Emit:
-        """`emit` for this connection: with ECE, CWR and the ECN field as they are due."""
+        """`emit` for this connection: with the flags, options and ECN field that are due."""
+        self._begin_turn(tcb)
 
         def emit_with_ecn(
             tcb: Tcb,
@@ -111,22 +112,38 @@ class Ecn:
             if flags & SYN:
                 flags = self._on_syn(tcb, flags)
                 return emit(tcb, seq, flags, window, options, payload, size, urgent, note)
-            if self.echo:
-                flags |= ECE
-            cuts = self._cuts_told
             # RFC 3168 §6.1.5, §6.1.6: neither what is resent nor window probes
-            if size and seq >= tcb.snd.nxt and note != WINDOW_PROBE:
-                if self.ect:
-                    self.mark = ECT0
-                cuts = tcb.recovery.cuts
-                if cuts > self._cuts_told:  # it may be less: a cut was taken back
-                    flags |= CWR
+            fresh = size > 0 and seq >= tcb.snd.nxt and note != WINDOW_PROBE
+            flags, options, told = self._leaving(tcb, flags, options, size, fresh, now)
             if not emit(tcb, seq, flags, window, options, payload, size, urgent, note):
                 return False
-            self._cuts_told = cuts
+            self._left(told, now)
             return True
 
         return emit_with_ecn
+
+    def _begin_turn(self, tcb: Tcb) -> None:
+        """Segments may leave now."""
+
+    def _leaving(
+        self, tcb: Tcb, flags: int, options: bytes, size: int, fresh: bool, now: int
+    ) -> tuple[int, bytes, int]:
+        """Flags and options of a segment with `size` bytes of text, `fresh` if sent for the first
+        time, and what `_left` is to be told. Sets `mark`."""
+        if self.echo:
+            flags |= ECE
+        cuts = self._cuts_told
+        if fresh:
+            if self.ect:
+                self.mark = ECT0
+            cuts = tcb.recovery.cuts
+            if cuts > self._cuts_told:  # it may be less: a cut was taken back
+                flags |= CWR
+        return flags, options, cuts
+
+    def _left(self, told: int, now: int) -> None:
+        """The device has taken that segment. `told`: the cuts that the peer knows of with it."""
+        self._cuts_told = told
 
     def _on_syn(self, tcb: Tcb, flags: int) -> int:
         """The flags of our SYN or SYN,ACK (RFC 3168 §6.1.1)."""
