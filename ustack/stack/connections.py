@@ -65,7 +65,7 @@ class Connections:
             remote,
             offload=self._config.checksum_offload,
             ident=self._randrange(1 << 16),
-            label=flow_label(tcb.flow, self._secret),
+            label=flow_label(tcb.flow, self._secret) if len(remote) == 16 else 0,
         )
 
     def remove(self, tcb: Tcb, now: int) -> None:

@@ -241,7 +241,8 @@ class Stack:
         seg.options = None
         if type(found) is not Tcb:
             seg.seq, seg.ack, seg.ecn = raw_seq, raw_ack, ecn_field(frame, START)
-            self._options(seg, frame, at + 20, text, None)
+            if not plain or flags & SYN:
+                self._options(seg, frame, at + 20, text, None)
             self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
             return None
         if found.ecn is not None:

@@ -16,6 +16,7 @@ TICK_US = 1000  # a FIN that no text went before: this is time enough for the us
 RTO_MARGIN_US = 1000  # the ACK is to arrive before the least timeout of a peer that is like us
 DEFAULT_MSS = 536  # bytes; RFC 9293 §3.7.1
 LEAST_MSS = 88  # bytes; Linux TCP_MIN_MSS
+TINY = LEAST_MSS - 40  # bytes: smaller than any MSS, whatever options go with it
 MOST_DIALOGUE = 255  # Linux: the count of answers ends there
 
 
@@ -25,7 +26,11 @@ def text_arrived(tcb: Tcb, size: int, flags: int, now: int) -> None:  # hot
     Not called for what changes nothing: a full-sized segment without PSH, or several in one, no
     more than STEADY_US after the last one.
     """
-    _measure_segment(tcb, size, flags)
+    if size < TINY and size < tcb.rcv.mss_seen:
+        tcb.rcv.last_size = 0
+        tcb.pushed = 2 if tcb.pushed else 1
+    else:
+        _measure_segment(tcb, size, flags)
     ato = tcb.ato
     least = tcb.config.delayed_ack_us
     if not ato:

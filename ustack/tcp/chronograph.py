@@ -19,25 +19,28 @@ class Chronograph:
 
     def start(self, reason: int, now: int) -> None:
         """`reason` holds; a stronger one keeps its clock."""
-        if reason > self.running:
-            self._switch(reason, now)
+        running = self.running
+        if reason > running:
+            if running:
+                self._totals[running] += now - self._since
+            self.running = reason
+            self._since = now
 
     def stop(self, reason: int, now: int) -> None:
         """`reason` holds no longer; if its clock ran, the sender is merely busy."""
         if reason == self.running:
-            self._switch(BUSY, now)
+            self._totals[reason] += now - self._since
+            self.running = BUSY
+            self._since = now
 
     def idle(self, now: int) -> None:
         """Nothing is queued or in flight."""
-        self._switch(IDLE, now)
+        self._totals[self.running] += now - self._since
+        self.running = IDLE
+        self._since = now
 
     def totals(self, now: int) -> tuple[int, int, int]:
         """Time spent busy, of that held up by the peer's window, and by the send buffer."""
         totals = list(self._totals)
         totals[self.running] += now - self._since
         return sum(totals[BUSY:]), totals[PEER_WINDOW], totals[SEND_BUFFER]
-
-    def _switch(self, reason: int, now: int) -> None:
-        self._totals[self.running] += now - self._since
-        self.running = reason
-        self._since = now

@@ -1,5 +1,6 @@
 """Opening: what the SYNs offer and agree, and how initial sequence numbers are chosen."""
 
+from functools import lru_cache
 from hashlib import blake2s
 from struct import Struct
 from typing import NamedTuple
@@ -7,11 +8,11 @@ from typing import NamedTuple
 from ustack.config import TcpConfig
 from ustack.tcp import ecn_handshake, rates
 from ustack.tcp.buffer_sizes import (
+    MAX_UNSCALED_WINDOW,
     TIMESTAMP_OPTION,
     established,
     first_window,
     largest_window,
-    syn_window,
 )
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.fast_open import Cookie, FastOpen
@@ -43,6 +44,7 @@ def initial_sequence_number(flow: bytes, secret: bytes, now: int) -> int:
     return (now // ISN_TICK_US + int.from_bytes(digest, "big")) & MASK32
 
 
+@lru_cache(maxsize=256)  # a server is asked for those of the same hosts again and again
 def timestamp_offset(addresses: bytes, secret: bytes) -> int:
     """Where the timestamp clock of a pair of hosts begins (RFC 7323 §7.1).
 
@@ -141,8 +143,8 @@ def receive_syn(tcb: Tcb, opening: Opening, now: int) -> None:
     snd.wl1 = opening.irs
     snd.nxt = snd.max = opening.iss + 1
     agree_options(tcb, opening.options, now)
-    tcb.receive_buffer.limit = first_window(tcb.config, rcv.mss, tcb.ts_on)
-    rcv.adv = rcv.nxt + syn_window(tcb.config, rcv.mss, tcb.ts_on)
+    tcb.receive_buffer.limit = window = first_window(tcb.config, rcv.mss, tcb.ts_on)
+    rcv.adv = rcv.nxt + min(window, MAX_UNSCALED_WINDOW)
     tcb.ecn = ecn_handshake.accepted(opening.ecn)
     start_sending(tcb)
     tcb.retransmits = opening.resent

@@ -55,8 +55,8 @@ class RttEstimator:
             self.rttvar += ((error if error >= 0 else -error) - self.rttvar) >> 2  # beta = 1/4
             self.srtt = srtt = srtt + (error >> 3) or 1  # alpha = 1/8
         variance = 4 * self.rttvar
-        rto = srtt + max(variance, self._min_us)
-        self.base = self.rto = min(rto, self._max_us)
+        rto = srtt + (variance if variance > self._min_us else self._min_us)
+        self.base = self.rto = rto if rto < self._max_us else self._max_us
 
     def distrust_initial(self) -> None:
         """A SYN was resent and gave no sample: the initial RTO may be too short (§5.7)."""

@@ -195,12 +195,15 @@ def predicted(
         snd.una = una = snd.una + acked
         sent_at = board.ack(una)
         _advance(tcb, una, acked, sent_at, tsval, tsecr, now)
-        tcb.counters.delivered += -(-acked // snd.mss)
+        tcb.counters.delivered += 1 if acked <= snd.mss else -(-acked // snd.mss)
         tcb.recovery.dup_acks = 0
         _grow(tcb, acked, sent_at, now)
         if tcb.sampler is not None:
             rates.on_ack(tcb, tcb.sampler, now)
-        tail_loss.schedule(tcb, now)
+        if board.in_flight:
+            tail_loss.schedule(tcb, now)
+        else:
+            tcb.timers.pto = NEVER
     else:
         una = snd.una
     if acked or snd.wl1 < nxt or (snd.wl1 == nxt and snd.wl2 <= una):

@@ -30,7 +30,8 @@ class SendBuffer:
         self._chunks: list[bytes | memoryview] = []
         self._tail: bytearray | None = None
         self._marks: list[int] = []  # at most MAX_PUSH_MARKS; an empty deque has 600 bytes
-        self._sent_marks: deque[int] | None = None  # those at which a segment in flight ended
+        # Those at which a segment in flight ended; a lone one is in a list, which is smaller
+        self._sent_marks: deque[int] | list[int] | None = None
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -45,15 +46,16 @@ class SendBuffer:
         `push`: the end of `data` is the end of a message. `room`: takes the place of the limit.
         """
         size = len(data)
+        end = self.end
         if room is None:
-            room = self.limit - (self.end - self.start)
+            room = self.limit - (end - self.start)
         if size > room:
             size = room
             if size <= 0:
                 return 0
             data = memoryview(data)[:size]
-        if size < SMALL_WRITE and self.start == self.end and type(data) is bytes:
-            self._starts.append(self.end)  # a dialogue: it leaves before the next one comes
+        if size < SMALL_WRITE and self.start == end and type(data) is bytes:
+            self._starts.append(end)  # a dialogue: it leaves before the next one comes
             self._chunks.append(data)
         elif size < SMALL_WRITE:
             if self._tail is None:
@@ -62,16 +64,16 @@ class SendBuffer:
                 self._tail += data
         else:
             self._seal()
-            self._starts.append(self.end)
+            self._starts.append(end)
             owner = data.obj if type(data) is memoryview else data
             self._chunks.append(data if type(owner) is bytes else bytes(data))  # type: ignore[arg-type]
-        self.end += size
-        if not push:
-            pass
-        elif len(self._marks) == MAX_PUSH_MARKS:
-            self._marks[-1] = self.end
-        else:
-            self._marks.append(self.end)
+        self.end = end = end + size
+        if push:
+            marks = self._marks
+            if len(marks) == MAX_PUSH_MARKS:
+                marks[-1] = end
+            else:
+                marks.append(end)
         return size
 
     def push_inside(self, ends: Sequence[int]) -> None:
@@ -89,9 +91,13 @@ class SendBuffer:
             marks.pop(0)
         if not marks or marks[0] != end:
             return False
-        if self._sent_marks is None:
-            self._sent_marks = deque(maxlen=MAX_SENT_MARKS)
-        self._sent_marks.append(end)
+        sent_marks = self._sent_marks
+        if sent_marks is None:
+            self._sent_marks = [end]
+            return True
+        if type(sent_marks) is list:
+            sent_marks = self._sent_marks = deque(sent_marks, MAX_SENT_MARKS)
+        sent_marks.append(end)
         return True
 
     def pushed_at(self, end: int) -> bool:
@@ -165,8 +171,12 @@ class SendBuffer:
             return
         self.start = upto
         marks = self._sent_marks
-        while marks and marks[0] <= upto:
-            marks.popleft()
+        if type(marks) is list:
+            if marks[0] <= upto:
+                self._sent_marks = None
+        elif type(marks) is deque:
+            while marks and marks[0] <= upto:
+                marks.popleft()
         keep = bisect_right(starts, upto) - 1  # the chunk that holds `upto`, if any
         if keep >= 0 and starts[keep] + len(self._chunks[keep]) <= upto:
             keep += 1

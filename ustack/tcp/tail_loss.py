@@ -27,7 +27,8 @@ def schedule(tcb: Tcb, now: int) -> None:  # hot
         timers.pto = NEVER
         return
     wait = 2 * srtt + (TIMER_SLACK_US if board.in_flight > tcb.snd.mss else MAX_ACK_DELAY_US)
-    timers.pto = min(now + wait, timers.rto)
+    pto = now + wait
+    timers.pto = pto if pto < timers.rto else timers.rto
 
 
 def after_sending(tcb: Tcb, now: int) -> None:  # hot
@@ -38,8 +39,10 @@ def after_sending(tcb: Tcb, now: int) -> None:  # hot
     schedule(tcb, now)
     timers = tcb.timers
     if timers.pto != NEVER:
-        timers.rto = max(tcb.scoreboard.head_sent_at() + tcb.rtt.rto, now + 1)
-        timers.pto = min(timers.pto, timers.rto)
+        rto = tcb.scoreboard.head_sent_at() + tcb.rtt.rto
+        timers.rto = rto = rto if rto > now else now + 1
+        if timers.pto > rto:
+            timers.pto = rto
 
 
 def give_up(tcb: Tcb) -> None:

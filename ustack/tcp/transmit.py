@@ -59,10 +59,12 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
         or (tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin))
         or board.owed
     ):
-        if tcb.pacer is None:
-            done = _send_text(tcb, now, emit)
-        else:
+        if tcb.pacer is not None:
             done = _send_paced(tcb, tcb.pacer, now, emit)
+        elif not board.in_flight and _is_lone(tcb):
+            done = _send_lone(tcb, now, emit)
+        else:
+            done = _send_text(tcb, now, emit)
     if tcb.probe_due and not _send_probe(tcb, now, emit):
         return False
     owed = tcb.ack_owed
@@ -87,7 +89,7 @@ def _acceptable_seq(tcb: Tcb) -> int:  # hot
     """
     snd = tcb.snd
     edge = snd.una + snd.wnd
-    return min(snd.nxt, edge)
+    return snd.nxt if snd.nxt < edge else edge
 
 
 def _acknowledged(tcb: Tcb) -> None:
@@ -311,6 +313,44 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int = QUANTUM) -> bool:  
     return True
 
 
+def _is_lone(tcb: Tcb) -> bool:  # hot
+    """With nothing in flight: all that is queued fits one segment, and nothing holds it back."""
+    snd = tcb.snd
+    size = tcb.send_buffer.end - snd.nxt
+    return (
+        0 < size <= snd.mss
+        and size <= snd.wnd
+        and tcb.recovery.phase is OPEN
+        and not (tcb.fin_queued or tcb.cork or tcb.send_full)
+        and snd.up is None
+        and tcb.marks is None
+        and tcb.mtu is None
+        and tcb.sampler is None
+        and (tcb.chronograph is None or tcb.chronograph.running != PEER_WINDOW)
+    )
+
+
+def _send_lone(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
+    """What `_send_text` does in a dialogue: each message is one segment. False: device full."""
+    assert tcb.congestion is not None
+    snd, buffer = tcb.snd, tcb.send_buffer
+    start, end = snd.nxt, buffer.end
+    _resume(tcb, tcb.congestion, now)
+    tcb.override = False
+    flags = ACK | PSH if buffer.push_at(end) else ACK
+    options, size = timestamps(tcb, now), end - start
+    if not emit(tcb, start, flags, _window(tcb), options, buffer.views(start, end), size, 0, ""):
+        return False
+    _text_left(tcb, start, end, now)
+    if size != snd.mss:
+        snd.small_end = end
+    _now_in_flight(tcb, start, end, size, now)
+    tcb.usage.sent(start, end, False)
+    tail_loss.after_sending(tcb, now)
+    tcb.timers.persist = NEVER
+    return True
+
+
 def _after_sending(tcb: Tcb, sent_new: bool, limited: bool, now: int) -> None:  # hot
     """`limited`: the congestion window has no room for another segment."""
     snd = tcb.snd
@@ -505,7 +545,11 @@ def _text_left(tcb: Tcb, start: int, end: int, now: int) -> None:  # hot
     if not tcb.receive_buffer.held:
         _acknowledged(tcb)
     tcb.last_data_sent_at = now
-    tcb.counters.data_segments_out += -(-(end - start) // tcb.snd.mss)
+    size, mss = end - start, tcb.snd.mss
+    if size > mss:
+        tcb.counters.data_segments_out += -(-size // mss)
+    elif size:
+        tcb.counters.data_segments_out += 1
     if tcb.marks is not None and tcb.marks.sent(start, end, now):
         tcb.events |= REPORTED
     if tcb.stalled_since == NEVER:
