@@ -88,6 +88,9 @@ class TcpConfig:
     receive_buffer: int | None = None  # bounds the window and what is held; None: autotuned
     receive_buffer_initial: int = 65_536  # the window it begins with; Linux tcp_rmem[1] / 2
     receive_buffer_max: int = 6 << 20  # where autotuning ends; Linux tcp_rmem[2]
+    window_clamp: int | None = None  # the window never exceeds it; Linux TCP_WINDOW_CLAMP
+    linux_windows: bool = False  # True: a fixed window begins with whole segments, and text that
+    # ends behind the window is taken whole, or not at all while some is unread
     moderate_receive_buffer: bool = True  # Linux tcp_moderate_rcvbuf; False: never grows
 
     # Keep-alive: off unless asked for (MUST-25)

@@ -61,6 +61,7 @@ class VirtualHost:
             probe_with_text=False,
             soft_errors_end_opening=True,
             acks_await_reader=True,
+            linux_windows=True,
         )
         self._settings = settings
         self._probe = probe

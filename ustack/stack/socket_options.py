@@ -140,6 +140,12 @@ CONFIG_OPTIONS: Mapping[Key, ConfigOption] = {
     (c.IPPROTO_TCP, c.TCP_RTO_MIN_US): ConfigOption(
         1, 200_000, lambda k, v: replace(k, min_rto_us=v), lambda k: k.min_rto_us
     ),
+    (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP): ConfigOption(
+        -_INT_MAX - 1,
+        _INT_MAX,
+        lambda k, v: replace(k, window_clamp=max(v, MIN_RCVBUF // 2) if v else None),
+        lambda k: k.window_clamp or 0,
+    ),
     (c.IPPROTO_TCP, c.TCP_FASTOPEN): ConfigOption(
         0,
         _INT_MAX,
@@ -177,7 +183,6 @@ STORED_OPTIONS: Mapping[Key, int] = {
     (c.SOL_SOCKET, c.SO_RCVLOWAT): 1,
     (c.IPPROTO_TCP, c.TCP_CORK): 0,
     (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT): 0,
-    (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP): 0,
     (c.IPPROTO_TCP, c.TCP_QUICKACK): 1,
     (c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT): 0,
     (c.IPPROTO_TCP, c.TCP_FASTOPEN_CONNECT): 0,
@@ -213,7 +218,6 @@ _RANGES: Mapping[Key, tuple[int, int]] = {
 }
 # Linux takes these below 0 for 0
 _NOT_NEGATIVE = {
-    (c.IPPROTO_TCP, c.TCP_WINDOW_CLAMP),
     (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT),
 }
 # Read as they were written, although less is made of them

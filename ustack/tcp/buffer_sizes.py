@@ -20,17 +20,19 @@ OVERHEAD_RECORD = 256  # bytes; ... and the record that describes it
 
 def largest_window(config: TcpConfig) -> int:
     """What the receive buffer may ever grow to: the window scale is chosen for it."""
+    largest = max(config.receive_buffer_initial, config.receive_buffer_max)
     if config.receive_buffer is not None:
-        return config.receive_buffer
-    return max(config.receive_buffer_initial, config.receive_buffer_max)
+        largest = config.receive_buffer
+    return min(largest, config.window_clamp or largest)
 
 
 def first_window(config: TcpConfig, mss: int, timestamps: bool) -> int:
-    """The window to begin with. Linux: autotuning begins with whole segments, as large as our MSS
-    and the agreed options make them."""
-    if config.receive_buffer is not None:
-        return config.receive_buffer
-    window = config.receive_buffer_initial
+    """The window to begin with. Linux: whole segments, as large as our MSS and the agreed options
+    make them; without `linux_windows` only where autotuning begins."""
+    window = config.receive_buffer or config.receive_buffer_initial
+    window = min(window, config.window_clamp or window)
+    if config.receive_buffer is not None and not config.linux_windows:
+        return window
     size = mss - TIMESTAMP_OPTION if timestamps else mss
     return window - window % size if window > size > 0 else window
 
@@ -79,13 +81,16 @@ def segment_size_known(tcb: Tcb, size: int) -> None:
         buffer.ceiling = max(buffer.limit, buffer.ceiling, ceiling)  # it may have grown
 
 
-def widen_window(tcb: Tcb, arrived: int) -> None:
+def widen_window(tcb: Tcb, arrived: int, *, in_order: bool = True) -> None:
     """`arrived` bytes came: the window opens by twice as much, if there was room before.
 
     Linux: the peer hears of a window that grows at once.
     """
-    buffer = tcb.receive_buffer
-    room = buffer.ceiling - max(buffer.readable - arrived, 0) - buffer.limit
+    buffer, clamp = tcb.receive_buffer, tcb.config.window_clamp
+    room = buffer.ceiling - buffer.readable
+    if in_order and tcb.config.receive_buffer is None:
+        room += min(arrived, buffer.readable)
+    room = (room if clamp is None else min(room, clamp)) - buffer.limit
     if room > 0:
         buffer.limit += min(room, 2 * max(arrived, tcb.rcv.mss))
         if arrived >= GROWING_BYTES and tcb.config.quick_acks:

@@ -92,6 +92,9 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     ):
         _unacceptable(tcb, seg, now)
         return None
+    if seq + length > rcv.adv and not _may_exceed(tcb, seg):
+        _unacceptable(tcb, seg, now)
+        return None
     # Second, the RST bit; fourth, the SYN bit
     if seg.flags & (RST | SYN):
         _reset_or_challenge(tcb, seg, now)
@@ -271,6 +274,20 @@ def _timestamp_acceptable(tcb: Tcb, seg: Segment, now: int) -> bool:
     return now - tcb.ts_recent_at > PAWS_IDLE_US
 
 
+def _may_exceed(tcb: Tcb, seg: Segment) -> bool:
+    """The segment may be looked at although it ends behind the window; what lies there is cut off.
+
+    Linux (tcp_sequence, since 6.18) cuts nothing off: it refuses such text while some is unread. A
+    FIN alone may stand there.
+    """
+    fin = seg.flags & FIN != 0
+    return (
+        not tcb.config.linux_windows
+        or not tcb.receive_buffer.readable
+        or seg.seq + seg.len - fin <= tcb.rcv.adv
+    )
+
+
 def _unacceptable(tcb: Tcb, seg: Segment, now: int) -> None:
     """Answer a segment outside the window with an ACK, unless it is a RST.
 
@@ -278,6 +295,8 @@ def _unacceptable(tcb: Tcb, seg: Segment, now: int) -> None:
     at the rate of challenge ACKs, so that two confused ends cannot keep an ACK loop going.
     """
     tcb.counters.out_of_window += 1
+    if seg.seq + seg.len > tcb.rcv.adv:
+        tcb.counters.beyond_window += 1
     if seg.flags & RST:
         return
     if seg.len and not seg.flags & SYN:
@@ -568,11 +587,11 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         return Reset(seg.ack)
     if rcv.fin is not None and end > rcv.fin:  # nothing can follow a FIN
         end = rcv.fin
-    if fin and end >= edge:
-        fin = 0  # outside the window: not consumed, ACKed, taken when it is sent again
-        tcb.ack_now = True
-    if end > edge:
+    if end >= edge and not tcb.config.linux_windows:
         end = edge
+        if fin:
+            fin = 0  # outside the window: not consumed, ACKed, taken when it is sent again
+            tcb.ack_now = True
     if fin and not _note_fin(tcb, start, end):
         fin = 0
     if start < nxt:
@@ -588,10 +607,7 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         payload = bytes(payload)  # a view of the rest would keep the whole frame in memory
 
     if start > nxt:
-        tcb.counters.out_of_order += 1
-        if payload and not receive_buffer.insert(start, payload):
-            tcb.counters.out_of_window += 1
-        tcb.ack_now = tcb.flush_now = True  # RFC 5681 §4.2: a duplicate ACK for each one
+        _wait_behind_a_gap(tcb, start, payload)
         return None
     if payload:
         if receive_buffer.held:
@@ -606,6 +622,8 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.text_received_at = now
         tcb.ack_owed += nxt - rcv.nxt
         rcv.nxt = nxt
+        if nxt > edge:
+            rcv.adv = nxt
         tcb.events |= READABLE
         if seg.tsecr != tcb.ts_echoed:
             measure_for_window(tcb, seg.tsecr, len(payload), now)
@@ -615,9 +633,22 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         tcb.ack_now = True  # nothing of it was inside the window
     if rcv.fin == nxt:
         _take_fin(tcb)
-        if not fin:
-            tcb.ack_now = True  # it waited behind a gap that was filled
+        tcb.ack_now = tcb.ack_now or not fin  # it waited behind a gap that was filled
     return None
+
+
+def _wait_behind_a_gap(tcb: Tcb, start: int, payload: Buffer) -> None:
+    """`payload` does not begin at RCV.NXT. Its ACK is a duplicate (RFC 5681 §4.2)."""
+    tcb.counters.out_of_order += 1
+    if payload and not tcb.receive_buffer.insert(start, payload):
+        tcb.counters.out_of_window += 1
+    size = min(len(payload), tcb.rcv.mss)
+    if size > tcb.rcv.mss_seen:
+        tcb.rcv.mss_seen = size
+        buffer_sizes.segment_size_known(tcb, size)
+    if tcb.sack_on:  # Linux: else every duplicate ACK must look the same
+        buffer_sizes.widen_window(tcb, len(payload), in_order=False)
+    tcb.ack_now = tcb.flush_now = True
 
 
 def _adapt_acks(tcb: Tcb, size: int, flags: int, now: int) -> None:
@@ -650,6 +681,7 @@ def _note_fin(tcb: Tcb, start: int, end: int) -> bool:
 def _take_fin(tcb: Tcb) -> None:
     """RCV.NXT goes over the FIN: the peer has no more to send (RFC 9293 §3.10.7.4, eighth)."""
     rcv = tcb.rcv
+    room = rcv.adv - rcv.nxt
     rcv.nxt += 1
     rcv.adv = max(rcv.adv, rcv.nxt)
     tcb.eof = not tcb.receive_buffer.readable
@@ -658,6 +690,7 @@ def _take_fin(tcb: Tcb) -> None:
     if tcb.state is CLOSE_WAIT:
         ack_policy.begin_dialogue(tcb)  # the user may close at once: one segment is ACK and FIN
         tcb.ack_owed += 1
+        tcb.ack_now = tcb.ack_now or not room  # Linux: short of memory
         return
     tcb.ack_now = True
     tcb.timers.fin_wait_2 = NEVER

@@ -136,6 +136,8 @@ def configure(tcb: Tcb, previous: TcpConfig, now: int) -> None:
         buffer.ceiling = fixed
         if fixed > buffer.limit or not tcb.options_agreed:
             buffer.limit = fixed  # a live window is not pulled back
+    if config.window_clamp is not None and config.window_clamp != previous.window_clamp:
+        buffer.limit = min(buffer.limit, config.window_clamp)
     if not config.keep_alive:
         timers.keep_alive = NEVER
     elif tcb.options_agreed and not tcb.closed:
