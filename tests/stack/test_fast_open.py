@@ -280,3 +280,29 @@ def test_without_the_clients_bit_connect_is_as_ever() -> None:
     (reply,) = peer.replies()
     assert (reply.options.fast_open, reply.payload) == (None, b"")
     assert tcb.fast_open is None
+
+
+def test_the_text_of_a_syn_is_what_the_send_buffer_has_taken() -> None:
+    host = Host(4)
+    peer, tcb = dial(host, b"hello", fast_open_no_cookie=True, send_buffer=1)
+    (syn,) = peer.replies()
+    assert syn.payload == b"h"
+    assert host.stack.status(tcb, host.now).data_segs_out == 1  # as on Linux
+    answer(peer, 2)
+    assert tcb.snd.una == tcb.snd.nxt
+
+
+def test_a_cookie_that_does_not_fit_into_the_mtu_is_left_out() -> None:
+    """RFC 791: 68 bytes pass everywhere; MSS, timestamps, SACK and window scale leave four."""
+    options = encode_options(mss=28, wscale=7, sack_permitted=True, tsval=1, fast_open=b"")
+    host = server(mtu=68)
+    peer = Peer(host, 40000)
+    peer.put("S", 0, 0, options=options)
+    host.turn()
+    (reply,) = peer.replies()
+    assert reply.options.fast_open is None and reply.options.wscale is not None
+    client = Host(4, mtu=68)
+    introduced(client)
+    peer, _ = dial(client, b"x", 5001)
+    (reply,) = peer.replies()
+    assert (reply.options.fast_open, reply.payload) == (None, b"")

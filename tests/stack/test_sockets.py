@@ -2,6 +2,7 @@
 
 import errno
 import struct
+from contextlib import suppress
 
 import pytest
 
@@ -584,3 +585,46 @@ def test_quick_acks_can_be_switched_off_and_on(world: World, pair: tuple[Socket,
     assert client.getsockopt(c.IPPROTO_TCP, c.TCP_QUICKACK, world.now) == 0
     client.setsockopt(c.IPPROTO_TCP, c.TCP_QUICKACK, 1, world.now)
     assert client.getsockopt(c.IPPROTO_TCP, c.TCP_QUICKACK, world.now) == 1
+
+
+def test_text_that_was_held_back_is_not_overtaken_in_a_full_buffer(
+    world: World, pair: tuple[Socket, Socket]
+) -> None:
+    client, server = pair
+    assert client.tcb is not None
+    client.tcb.send_buffer.limit = 3
+    world.call(client.send(b"held", c.MSG_MORE, world.now))
+    world.call(client.send(b"next", 0, world.now))
+    world.settle()
+    assert world.call(server.receive(8, c.MSG_WAITALL, world.now)).data == b"heldnext"
+
+
+def test_what_is_held_back_leaves_with_the_shutdown_though_the_buffer_is_full(
+    world: World, pair: tuple[Socket, Socket]
+) -> None:
+    client, server = pair
+    assert client.tcb is not None
+    client.tcb.send_buffer.limit = 3
+    world.call(client.send(b"held", c.MSG_MORE, world.now))
+    client.shutdown(c.SHUT_WR, world.now)
+    world.settle()
+    assert world.call(server.receive(100, c.MSG_WAITALL, world.now)).data == b"held"
+
+
+def test_a_window_opens_again_after_the_receive_buffer_was_made_much_smaller(
+    world: World, pair: tuple[Socket, Socket]
+) -> None:
+    """Also if the new size is less than a segment: half of it is enough (RFC 9293 §3.8.6.2.2)."""
+    client, server = pair
+    assert server.tcb is not None
+    server.setsockopt(c.SOL_SOCKET, c.SO_RCVBUF, 1, world.now)  # 2304 octets, half of them window
+    text = bytes(range(250)) * 400  # more than was promised before
+    client.nonblocking = server.nonblocking = True
+    sent, got = 0, b""
+    for _ in range(200):
+        with suppress(BlockingIOError):
+            sent += world.call(client.send(text[sent:], 0, world.now)) if sent < len(text) else 0
+        world.advance(100 * MS)
+        with suppress(BlockingIOError):
+            got += world.call(server.receive(1 << 20, 0, world.now)).data
+    assert got == text

@@ -71,6 +71,8 @@ class Connections:
     def remove(self, tcb: Tcb, now: int) -> None:
         """Take `tcb` out of the tables; in TIME-WAIT a compact record takes its place."""
         self._wheel.cancel(tcb)
+        if tcb.fast_open is not None:
+            tcb.fast_open.ended_at = now
         if self._table.get(tcb.flow) is not tcb:
             return
         self._count -= 1

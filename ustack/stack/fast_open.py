@@ -4,10 +4,10 @@ The server's half judges SYNs; the client's half is a bounded cache of cookies, 
 all destinations while something on the way swallows SYNs with text.
 """
 
-from collections import deque
 from typing import NamedTuple
 
 from ustack.config import TcpConfig
+from ustack.errors import ConnectionRefused, ConnectionReset
 from ustack.stack.flows import split_key
 from ustack.stack.listener import Listener
 from ustack.stack.services import Services
@@ -52,7 +52,7 @@ class Pending:
 
     def __init__(self) -> None:
         self._children: list[Tcb] = []
-        self._resets: deque[int] = deque()  # µs, when it was noticed
+        self._resets: list[int] = []  # µs
 
     def add(self, tcb: Tcb) -> None:
         """`tcb` is in SYN-RECEIVED with the text of a SYN."""
@@ -65,11 +65,14 @@ class Pending:
         for tcb in self._children:
             if tcb.state is SYN_RECEIVED:
                 waiting.append(tcb)
-            elif tcb.closed and tcb.error is not None and tcb.snd.una == tcb.snd.iss:
-                self._resets.append(now)
+            elif (
+                isinstance(tcb.error, ConnectionReset | ConnectionRefused)
+                and tcb.snd.una == tcb.snd.iss
+            ):
+                assert tcb.fast_open is not None
+                self._resets.append(tcb.fast_open.ended_at)
         self._children = waiting
-        while self._resets and now - self._resets[0] >= RESET_MEMORY_US:
-            self._resets.popleft()
+        self._resets = [at for at in self._resets if now - at < RESET_MEMORY_US]
         return len(waiting) + len(self._resets)
 
 
@@ -188,7 +191,7 @@ class FastOpenClient:
         state.size = min(len(text), max(room, 0))
         if state.size:
             tcb.snd.mss = max(tcb.snd.mss, state.size)  # until the peer's MSS is known: one segment
-            user_calls.send(tcb, bytes(text[: state.size]), now)
+            state.size = user_calls.send(tcb, bytes(text[: state.size]), now)
 
     def learn(self, tcb: Tcb, seg: Segment, now: int) -> None:
         """Our SYN was answered with `seg`: keep its cookie, or that there is none (§4.1.3)."""

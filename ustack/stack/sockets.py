@@ -328,7 +328,11 @@ class Socket:
         whole = len(joined) - len(joined) % tcb.snd.mss
         if whole:
             self._cork.text.clear()
-            sent = yield from self._push(joined[:whole], flags, now, deadline, more=True)
+            try:
+                sent = yield from self._push(joined[:whole], flags, now, deadline, more=True)
+            except OSError:
+                self._cork.text[:] = joined[:held]
+                raise
             if sent < whole:
                 self._cork.text += joined[sent:held]
                 return max(0, sent - held)
@@ -336,10 +340,12 @@ class Socket:
         return len(data)
 
     def _uncork(self, now: int) -> None:
-        """What was held back is the stack's now, as far as it has room."""
+        """What was held back is the stack's now."""
         cork = self._cork
         if cork.text and self.tcb is not None and not self.tcb.closed:
-            del cork.text[: self._stack.send(self.tcb, bytes(cork.text), now, more=cork.more)]
+            held = bytes(cork.text)
+            cork.text.clear()  # all of it, room or not: what is written next must not overtake
+            self._stack.send(self.tcb, held, now, more=cork.more, room=len(held))
         cork.until = None
 
     def _sending(self) -> Tcb:

@@ -296,7 +296,8 @@ class SynQueue:
             fast_open=cookie.value if cookie is not None else None,
             experimental_fast_open=cookie is not None and cookie.experimental,
         )
-        if acc_ecn and headers + len(options) > self._config.mtu:  # it may be near 68 bytes
+        over = headers + len(options) > self._config.mtu  # it may be near 68 bytes
+        if over and (acc_ecn or cookie is not None):
             return self._options(said, request, tsval)
         return options
 

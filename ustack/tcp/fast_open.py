@@ -37,6 +37,7 @@ class FastOpen:
         "blackholed",
         "client_fail",
         "cookie",
+        "ended_at",
         "experimental",
         "resent",
         "size",
@@ -52,6 +53,7 @@ class FastOpen:
         self.text_acked = False  # text on a SYN was acknowledged with it
         self.client_fail = UNSPECIFIED
         self.blackholed = False  # its timeouts have been counted
+        self.ended_at = 0  # µs, when the connection was over
 
 
 def make_cookie(key: bytes, remote: bytes, local: bytes) -> bytes:

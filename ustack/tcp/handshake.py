@@ -82,15 +82,22 @@ def syn_options(tcb: Tcb, now: int) -> bytes:
         wscale = wanted_wscale(config) if config.window_scaling else None
         sack, timestamps = config.sack, config.timestamps
     cookie = tcb.fast_open.cookie if tcb.fast_open is not None else None
-    return encode_options(
-        mss=tcb.rcv.mss,
-        wscale=wscale,
-        sack_permitted=sack,
-        tsval=timestamp(tcb, now) if timestamps else None,
-        tsecr=tcb.ts_recent if tcb.ts_on else 0,
-        fast_open=cookie.value if cookie is not None else None,
-        experimental_fast_open=cookie is not None and cookie.experimental,
-    )
+
+    def encoded(cookie: Cookie | None) -> bytes:
+        return encode_options(
+            mss=tcb.rcv.mss,
+            wscale=wscale,
+            sack_permitted=sack,
+            tsval=timestamp(tcb, now) if timestamps else None,
+            tsecr=tcb.ts_recent if tcb.ts_on else 0,
+            fast_open=cookie.value if cookie is not None else None,
+            experimental_fast_open=cookie is not None and cookie.experimental,
+        )
+
+    options = encoded(cookie)
+    if cookie is not None and len(options) > tcb.path_mtu_payload:  # a path MTU near 68 bytes
+        return encoded(None)
+    return options
 
 
 def default_mss(headers: int) -> int:

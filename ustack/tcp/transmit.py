@@ -174,6 +174,7 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
     snd = tcb.snd
     if size:
         tcb.scoreboard.sent(snd.iss + 1, snd.iss + 1 + size, now)
+        tcb.counters.data_segments_out += 1
     snd.nxt = max(snd.nxt, snd.iss + 1 + size)
     snd.max = max(snd.max, snd.nxt)
     if tcb.fast_open is not None:

@@ -99,6 +99,8 @@ def receive(tcb: Tcb, limit: int, now: int) -> Buffer:
     # Window update, decided as Linux does: only when the peer may be running out of window and
     # the update at least doubles it, so a reader that keeps pace causes no ACK of its own.
     window = rcv.adv - rcv.nxt
+    if receive_buffer.limit > receive_buffer.ceiling >= window:
+        receive_buffer.limit = receive_buffer.ceiling  # SO_RCVBUF is smaller than what was promised
     if 2 * window > receive_buffer.limit:
         return data
     if not tcb.ack_now and not tcb.closed and tcb.state in (ESTABLISHED, *_HALF_OPEN):
