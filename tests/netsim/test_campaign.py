@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tools.simulation.campaign import Report, run_seed
+from tools.simulation.extras import random_scenario
 from tools.simulation.goodput import SNAPSHOT, table
-from tools.simulation.scenario import random_scenario
 from tools.simulation.world import World
 from ustack.tcp.segment_arrives import predicted
 

@@ -20,9 +20,9 @@ from tools.simulation.campaign import (
     run_seed,
     run_seeds,
 )
+from tools.simulation.extras import random_scenario
 from tools.simulation.goodput import SNAPSHOT, table
 from tools.simulation.model_world import random_duel
-from tools.simulation.scenario import random_scenario
 
 ARTIFACTS = Path("artifacts")
 FIRST_FAILURES = 20  # that get a capture

@@ -69,6 +69,7 @@ class Application:
         self._stack: Stack | None = None
         self._time: Callable[[], int] = lambda: 0
         self._reading = plan.ending is not Ending.DEAF
+        self._will_read = False  # it has paused
         self._has_stopped = False
         self._writing = True
         self._full = False
@@ -81,7 +82,7 @@ class Application:
         """Do what the plan says about these events."""
         if self.lost:
             return
-        if flags & CONNECTED:
+        if flags & CONNECTED and not self.connected:
             self.begin()
         if flags & FIN_ACKED:
             self.fin_acked = True
@@ -103,6 +104,10 @@ class Application:
         self._write()
         self._read()
 
+    def is_over(self) -> bool:
+        """The connection is, and nothing of it will be read later; or the host was restarted."""
+        return self.lost or (self.ended and not self._will_read)
+
     @property
     def stack(self) -> Stack:
         assert self._stack is not None
@@ -111,6 +116,23 @@ class Application:
     def _alive(self) -> Tcb | None:
         tcb = self.tcb
         return None if tcb is None or tcb.closed or self.ended or self.lost else tcb
+
+    # ------------------------------------------------------------------ user calls
+
+    def _send(self, tcb: Tcb, piece: bytes) -> int:
+        return self.stack.send(tcb, piece, self._time())
+
+    def _receive(self, tcb: Tcb, size: int) -> bytes:
+        return bytes(self.stack.receive(tcb, size, self._time()))
+
+    def _shutdown(self, tcb: Tcb) -> None:
+        self.stack.shutdown(tcb, self._time())
+
+    def _close_connection(self, tcb: Tcb) -> None:
+        self.stack.close(tcb, self._time())
+
+    def _abort_connection(self, tcb: Tcb) -> None:
+        self.stack.abort(tcb, self._time())
 
     # ------------------------------------------------------------------ writing
 
@@ -124,7 +146,7 @@ class Application:
                 return
             size = min(self._rng.randint(*self.plan.writes), self.plan.size - self.written)
             piece = self.text[self.written : self.written + size]
-            taken = self.stack.send(tcb, piece, self._time())
+            taken = self._send(tcb, piece)
             self.written += taken
             if taken < size:
                 self._full = True
@@ -146,7 +168,7 @@ class Application:
         ending = self.plan.ending
         if ending is Ending.HALF_CLOSE:
             self.shut = True
-            self.stack.shutdown(tcb, self._time())
+            self._shutdown(tcb)
             self._close_if_done()
         elif ending is Ending.CLOSE:
             self._close(early=not self.eof)
@@ -165,7 +187,7 @@ class Application:
                 self._has_stopped = True
                 self._pause_reading(self.plan.stop_reading_us)
                 return
-            data = bytes(self.stack.receive(tcb, self._rng.randint(*self.plan.reads), self._time()))
+            data = self._receive(tcb, self._rng.randint(*self.plan.reads))
             if not data:
                 if tcb.eof:
                     self._end_of_file()
@@ -180,11 +202,11 @@ class Application:
 
     def _pause_reading(self, pause: int) -> None:
         if pause:
-            self._reading = False
+            self._reading, self._will_read = False, True
             self._schedule(pause, self._resume_reading)
 
     def _resume_reading(self) -> None:
-        self._reading = True
+        self._reading, self._will_read = True, False
         self._read()
         if self.ended:
             self._drain()
@@ -216,7 +238,7 @@ class Application:
         self.closed_early = early
         tcb = self._alive()
         if tcb is not None:
-            self.stack.close(tcb, self._time())
+            self._close_connection(tcb)
 
     def _close_deaf(self) -> None:
         if self._alive() is not None and not self.closed:
@@ -230,7 +252,7 @@ class Application:
         tcb = self._alive()
         if tcb is not None:
             self.aborted = self.shut = self.closed = True
-            self.stack.abort(tcb, self._time())
+            self._abort_connection(tcb)
         return True
 
     def abort(self) -> None:
@@ -238,7 +260,7 @@ class Application:
         tcb = self._alive()
         if tcb is not None:
             self.aborted = self.shut = self.closed = True
-            self.stack.abort(tcb, self._time())
+            self._abort_connection(tcb)
 
     def _over(self) -> None:
         assert self.tcb is not None
@@ -256,7 +278,7 @@ class Application:
         assert tcb is not None
         while not self.closed and not self.eof:
             try:
-                data = bytes(self.stack.receive(tcb, 1 << 20, self._time()))
+                data = self._receive(tcb, 1 << 20)
             except UStackError:
                 return
             if data:

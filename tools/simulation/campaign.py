@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.simulation.extras import random_scenario
 from tools.simulation.model_world import DuelWorld, random_duel
 from tools.simulation.observer import BrokenRule
-from tools.simulation.scenario import random_scenario
 from tools.simulation.world import World
 
 SEEDS_PER_JOB = 20  # handed to a worker at once

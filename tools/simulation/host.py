@@ -14,8 +14,11 @@ from functools import lru_cache
 
 from tools.simulation.path import Port
 from ustack.config import StackConfig
+from ustack.stack import socket_constants as c
 from ustack.stack.listener import Listener
 from ustack.stack.probe import Probe
+from ustack.stack.socket_layer import SocketLayer
+from ustack.stack.sockets import Socket
 from ustack.stack.stack import Stack
 from ustack.tcp.tcb import ACCEPTABLE, Endpoint, Tcb
 from ustack.wire import Buffer
@@ -74,6 +77,7 @@ class Host:
         self.config = config
         self.port = port
         self.clock_us = clock_us  # what its clock shows when the world's shows 0
+        self.packets_in = 0
         self.packets_out = 0
         self._probe = probe
         self._seed = seed
@@ -85,7 +89,10 @@ class Host:
     def _boot(self, secret: bytes) -> Stack:
         self._boots += 1
         rng = random.Random(self._seed * 1000 + self._boots)
-        return Stack(self.config, secret=secret, randrange=rng.randrange, probe=self._probe)
+        stack = Stack(self.config, secret=secret, randrange=rng.randrange, probe=self._probe)
+        self.sockets = SocketLayer(stack, self.config.tcp)
+        self._sockets_due: int | None = None
+        return stack
 
     def restart(self) -> None:
         """The machine crashes and comes up again: it remembers nothing."""
@@ -113,17 +120,46 @@ class Host:
         self.on_event(listener, on_listener)
         return listener
 
+    def serve_socket(
+        self, port: int, now: int, accepted: Callable[[Tcb, Socket], None], backlog: int = 128
+    ) -> None:
+        """The same with a listening socket."""
+        listening = self.socket()
+        listening.bind("", port)
+        listening.listen(backlog, self.time(now))
+        assert listening.listener is not None
+
+        def on_listener(flags: int) -> None:
+            listening.notify(flags)
+            while listening.poll(0) & c.POLLIN:
+                try:
+                    next(listening.accept(c.SOCK_NONBLOCK, 0))
+                except StopIteration as done:
+                    child: Socket = done.value
+                    assert child.tcb is not None
+                    accepted(child.tcb, child)
+
+        self.on_event(listening.listener, on_listener)
+
+    def socket(self) -> Socket:
+        """A new one that never waits."""
+        kind = c.SOCK_STREAM | c.SOCK_NONBLOCK
+        return self.sockets.socket(c.AF_INET6, kind, 0)
+
     def turn(self, now: int) -> None:
         """One turn of the driver: read, time out, flush, tell the applications."""
         at = self.time(now)
         stack = self.stack
         for frame in self.port.read(READ_BUDGET, now):
+            self.packets_in += 1
             if self.port.on_delivery is not None:
                 self.port.on_delivery(frame)
             stack.input(frame, at)
         due = stack.next_deadline()
         if due is not None and due <= at:
             stack.handle_timeouts(at)
+        if self._sockets_due is not None and self._sockets_due <= at:
+            self.sockets.handle_timeouts(at)
 
         def write(parts: Sequence[Buffer], _: int) -> bool:
             self.packets_out += 1
@@ -137,11 +173,15 @@ class Host:
                 if handler is not None:
                     handler(flags)
             stack.flush(at, write)
+        if self.sockets.sockets or self._sockets_due is not None:
+            self._sockets_due = self.sockets.handle_timeouts(at)
 
     def next_deadline(self, now: int) -> int | None:
         """When `turn` has something to do (world's µs), at the earliest now."""
         due = self.stack.next_deadline()
         arrival = self.port.next_deadline(now)
+        if self._sockets_due is not None and (due is None or self._sockets_due < due):
+            due = self._sockets_due
         if due is not None and (arrival is None or due - self.clock_us < arrival):
             arrival = due - self.clock_us
         return arrival if arrival is None or arrival > now else now

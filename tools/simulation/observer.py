@@ -41,6 +41,7 @@ class Direction:
     peer: "Direction | None" = None  # the other end, as it was when this end first heard it
     ecn: EcnState = field(default_factory=EcnState)
     resets: int = 0  # RST sent
+    texts: int = 0  # wire packets with text
     resets_got: int = 0
     last_words: set[int] = field(default_factory=set)  # SEG.SEQ of RSTs that came after all else
 
@@ -74,14 +75,14 @@ class Observer:
     text: int = 0  # octets of payload sent
     resent: int = 0  # of them, for a second time; window probes of one octet are not counted
 
-    def sent(self, frame: bytes) -> None:
-        """A stack hands `frame` to its device. Raises BrokenRule."""
+    def sent(self, frame: bytes, mtu: int | None = None) -> None:
+        """A stack hands `frame` to its device, of `mtu` (None: the link's). Raises BrokenRule."""
         packet = parse(frame)
         if packet is None:
             return
         self.segments += 1
         self.text += packet.size
-        self._check_size(packet)
+        _check_size(packet, self.mtu if mtu is None else mtu)
         flags = packet.header.flags
         mine = self._sender(packet)
         peers = self.directions.get(reverse(packet.flow))
@@ -108,6 +109,7 @@ class Observer:
         again = packet.size > KEEP_ALIVE_OR_PROBE and seq + packet.size <= mine.end
         self._check_ecn(packet, mine, mine.peer or peers, again)
         mine.end = max(mine.end, seq + length)
+        mine.texts += pieces(packet) if packet.size else 0
         if flags & ACK:
             self._acknowledgment(packet, mine, peers)
 
@@ -163,8 +165,7 @@ class Observer:
             mine.timestamps = options.tsval is not None
             mine.sack = options.sack_permitted
         if header.flags & ACK:
-            syn = (reverse(packet.flow), (header.ack - 1) % WRAP)
-            theirs = self.incarnations.get(syn)
+            theirs = self._acknowledged(packet)
             for name, offered in (
                 ("window scale", options.wscale is None or (theirs and theirs.wscale is not None)),
                 ("timestamps", options.tsval is None or (theirs and theirs.timestamps)),
@@ -174,11 +175,19 @@ class Observer:
                     raise BrokenRule(f"{text(packet)}: {name} in answer to a SYN without")
         return mine
 
+    def _acknowledged(self, packet: Packet) -> Direction | None:
+        """The incarnation whose SYN this acknowledges, maybe with text that came along."""
+        flow, ack = reverse(packet.flow), packet.header.ack
+        known = self.incarnations.get((flow, (ack - 1) % WRAP))
+        latest = self.directions.get(flow)
+        if known is None and latest is not None and latest.spans(ack):
+            return latest
+        return known
+
     def _acknowledgment(self, packet: Packet, mine: Direction, peers: Direction | None) -> None:
         header = packet.header
         if mine.peer is None:
-            acknowledged = (reverse(packet.flow), (header.ack - 1) % WRAP)
-            mine.peer = self.incarnations.get(acknowledged, peers)
+            mine.peer = self._acknowledged(packet) or peers
         peers = mine.peer
         if peers is None:
             raise BrokenRule(f"{text(packet)}: acknowledges a flow that does not exist")
@@ -216,12 +225,18 @@ class Observer:
         if why:
             raise BrokenRule(f"{text(packet)}: {why}")
 
-    def _check_size(self, packet: Packet) -> None:
-        wire = packet.length
-        if packet.gso_size:
-            wire = packet.head + min(packet.gso_size, packet.size)
-        if wire > self.mtu:
-            raise BrokenRule(f"{text(packet)}: {wire} bytes on a link of {self.mtu}")
+
+def _check_size(packet: Packet, mtu: int) -> None:
+    wire = packet.length
+    if packet.gso_size:
+        wire = packet.head + min(packet.gso_size, packet.size)
+    if wire > mtu:
+        raise BrokenRule(f"{text(packet)}: {wire} bytes on a link of {mtu}")
+
+
+def pieces(packet: Packet) -> int:
+    """Into how many wire packets the device cuts it."""
+    return max(1, -(-packet.size // packet.gso_size)) if packet.gso_size else 1
 
 
 def near(low32: int, position: int) -> int:

@@ -8,9 +8,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
+from tools.simulation.observer import parse, pieces
 from ustack.device.link import Link, LinkEnd
 from ustack.wire import Buffer, icmp, ipv4, ipv6
 from ustack.wire.gso import split
+from ustack.wire.tcp import SYN
 from ustack.wire.virtio import HEADER_LEN, PLAIN
 
 ROUTER_V4 = ip_address("10.0.0.254").packed
@@ -25,24 +27,30 @@ class Path:
         self.link = link
         self.cut = False  # a partition: everything that is sent is lost
         self.mtu: int | None = None  # of the router in the middle; None: no router
+        self.hole: int | None = None  # larger packets vanish without a word
+        self.eats_text_on_syn = False  # a middlebox that has never heard of Fast Open
         self.counters: Counter[str] = Counter()
         self.on_fragmented: Callable[[bytes], None] | None = None  # sees a packet that is cut up
-        self.a = Port(self, link.a)
-        self.b = Port(self, link.b)
+        self.a = Port(self, link.a, link.ab.config.needs_wire_packets())
+        self.b = Port(self, link.b, link.ba.config.needs_wire_packets())
 
 
 class Port:
     """One host's end of a `Path`."""
 
-    def __init__(self, path: Path, end: LinkEnd) -> None:
+    def __init__(self, path: Path, end: LinkEnd, link_splits: bool) -> None:
         self.path = path
         self.end = end
+        self.link_splits = link_splits
+        self.entered = 0  # packets of this host that the link was given
+        self.told = 0  # packets that did not come through the link
         self.on_delivery: Callable[[bytes], None] | None = None  # sees what this host is to read
         self._errors: deque[bytes] = deque()  # from the router, for this host
 
     def read(self, budget: int, now: int) -> list[bytes]:
         """What has arrived."""
         frames = list(self._errors)
+        self.told += len(frames)
         self._errors.clear()
         return frames + self.end.read(budget, now)
 
@@ -52,11 +60,31 @@ class Port:
         if path.cut:
             path.counters["cut"] += 1
             return True
-        if path.mtu is None:
-            return self.end.write(parts, now)
+        if path.eats_text_on_syn and _has_text_on_syn(b"".join(parts)):
+            path.counters["eaten"] += 1
+            return True
+        if path.mtu is None and path.hole is None:
+            self._enter(b"".join(parts), now)
+            return True
         for frame in split(b"".join(parts)):
-            self._through_router(frame, path.mtu, now)
+            if path.hole is not None and len(frame) - HEADER_LEN > path.hole:
+                path.counters["black hole"] += 1
+            elif path.mtu is None:
+                self._enter(frame, now)
+            else:
+                self._through_router(frame, path.mtu, now)
         return True
+
+    def inject(self, frame: bytes) -> None:
+        """This host is to read a packet that did not come along the road."""
+        self._errors.append(frame)
+
+    def _enter(self, frame: bytes, now: int) -> None:
+        """Onto the link, which counts wire packets if it cuts super-segments up."""
+        packet = parse(frame)
+        whole = packet is None or not self.link_splits
+        self.entered += 1 if packet is None or whole else pieces(packet)
+        self.end.write((frame,), now)
 
     def next_deadline(self, now: int) -> int | None:
         """When `read` has something next, µs."""
@@ -65,7 +93,7 @@ class Port:
     def _through_router(self, frame: bytes, mtu: int, now: int) -> None:
         packet = frame[HEADER_LEN:]
         if len(packet) <= mtu:
-            self.end.write((frame,), now)
+            self._enter(frame, now)
             return
         if packet[0] >> 4 == 6:
             self._too_big_v6(packet, mtu)
@@ -75,7 +103,7 @@ class Port:
             self._too_big_v4(packet, header.src, mtu)
         else:
             for fragment in fragments(packet, header, mtu):
-                self.end.write((PLAIN + fragment,), now)
+                self._enter(PLAIN + fragment, now)
             self.path.counters["fragmented"] += 1
             if self.path.on_fragmented is not None:
                 self.path.on_fragmented(frame)
@@ -118,3 +146,10 @@ def fragments(packet: bytes, header: ipv4.Ipv4, mtu: int) -> list[bytes]:
         )
         out.append(head + piece)
     return out
+
+
+def _has_text_on_syn(frame: bytes) -> bool:
+    packet = parse(frame)
+    if packet is None or not packet.header.flags & SYN:
+        return False
+    return packet.size > 0 or packet.options.fast_open is not None

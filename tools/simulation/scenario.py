@@ -1,6 +1,7 @@
 """What is to happen in one simulation: the two hosts, the road, the dialogues, the incidents.
 
-`random_scenario(seed)` draws one with everything in it; tests write theirs out.
+`plain_scenario(seed)` draws the ordinary part of one, `extras.random_scenario` adds the rest; tests
+write theirs out.
 """
 
 import random
@@ -17,6 +18,7 @@ MINUTE = 60 * SECOND
 DAY = 24 * 60 * MINUTE
 GSO_MAX = 65535
 SMALL_LOSS = 0.06  # per packet: with less, no correct TCP gives a connection up
+SAFE_PACKET = 400  # bytes: a suspected black hole leads to smaller ones after some timeouts
 SHORT_CUT_US = 20 * SECOND
 LONG_RTT_US = 500_000
 # A black hole was suspected, so 48 octets at a time; without SACK and timestamps each hole in what
@@ -34,6 +36,10 @@ class Kind(Enum):
     CUT = auto()  # nothing gets through
     HEAL = auto()
     MTU = auto()  # the router in the middle has a new MTU (value; 0: none)
+    BLACK_HOLE = auto()  # larger packets vanish without a word (value; 0: no longer)
+    EAT_TEXT_ON_SYN = auto()  # SYNs with text or a Fast Open cookie vanish (value; 0: no longer)
+    NEW_COOKIE_KEY = auto()  # of the listener, for Fast Open (value): cookies are no good any more
+    FLOOD = auto()  # so many SYNs of strangers at once (value)
     RESTART_CLIENT = auto()
     RESTART_SERVER = auto()
 
@@ -56,6 +62,8 @@ class Dialogue:
     start_us: int = 0
     simultaneous: bool = False  # both ends connect
     port: int | None = None  # of the client; None: one of its own
+    fast_open: bool = False  # the client's first text goes with the SYN if it may
+    family: int = 0  # 4 or 6; 0: the scenario's
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,9 @@ class Scenario:
     syn_cookies: int = 1  # of StackConfig
     incidents: tuple[Incident, ...] = ()
     limit_us: int = DAY  # of virtual time
+    client_sockets: bool = False  # its users call sockets, not the stack
+    server_sockets: bool = False
+    server_mtu: int = 0  # of its device; 0: as the client's
 
     def must_succeed(self) -> bool:
         """No correct pair of TCPs lets a dialogue of this scenario end with an error."""
@@ -86,7 +97,28 @@ class Scenario:
             and not kinds & {Kind.RESTART_CLIENT, Kind.RESTART_SERVER}
             and all(self._carries_whole_packets(link) for link in (self.there, self.back))
             and self.longest_cut() <= SHORT_CUT_US
+            and self.survives_black_holes()
             and (not self.may_send_cookies() or (self.is_smooth() and not self.is_crowded()))
+        )
+
+    def has_both_families(self) -> bool:
+        """Both hosts have addresses of both."""
+        return any(one.family not in (0, self.family) for one in self.dialogues)
+
+    def mtu_of(self, host: str) -> int:
+        """Of the device of "client" or "server"."""
+        return (host == "server" and self.server_mtu) or self.mtu
+
+    def opens_fast(self) -> bool:
+        """Some of the dialogues."""
+        return any(one.fast_open for one in self.dialogues)
+
+    def survives_black_holes(self) -> bool:
+        """Segments become small enough in time (RFC 4821 §7.7)."""
+        holes = [one.value for one in self.incidents if one.kind is Kind.BLACK_HOLE and one.value]
+        return not holes or all(
+            config.mtu_probing and config.path_mtu_discovery and min(holes) >= SAFE_PACKET
+            for config in (self.client, self.server)
         )
 
     def may_send_cookies(self) -> bool:
@@ -96,6 +128,8 @@ class Scenario:
 
     def is_crowded(self) -> bool:
         """The listener may have no room."""
+        if any(one.kind is Kind.FLOOD for one in self.incidents):
+            return True
         return len(self.dialogues) > self.backlog + 1
 
     def is_smooth(self) -> bool:
@@ -119,7 +153,7 @@ class Scenario:
         if self.client.path_mtu_discovery and self.server.path_mtu_discovery:
             return 1
         room = (min(routers) - ipv4.HEADER_LEN) & ~7
-        return max(1, -(-(self.mtu - ipv4.HEADER_LEN) // room))
+        return max(1, -(-(max(self.mtu, self.server_mtu) - ipv4.HEADER_LEN) // room))
 
     def longest_cut(self) -> int:
         """The longest time without any packet, µs."""
@@ -155,8 +189,8 @@ def unreliability(link: LinkConfig) -> float:
     return link.loss + link.corrupt
 
 
-def random_scenario(seed: int) -> Scenario:
-    """The scenario of `seed`."""
+def plain_scenario(seed: int) -> Scenario:
+    """What `seed` means without extras."""
     rng = random.Random(f"scenario {seed}")
     there = random_link(rng)
     back = there if rng.random() < 0.5 else random_link(rng)

@@ -4,10 +4,11 @@ Time jumps from deadline to deadline, so an hour of silence costs nothing and th
 gives the same packets at the same microsecond.
 """
 
+import errno
 import heapq
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path as FilePath
 
@@ -17,17 +18,22 @@ from tools.simulation.invariants import check_connection
 from tools.simulation.observer import BrokenRule, Direction, Observer
 from tools.simulation.path import Path, Port
 from tools.simulation.scenario import GSO_MAX, Dialogue, Incident, Kind, Scenario
+from tools.simulation.socket_user import SocketApplication
+from tools.simulation.strangers import STRANGERS_ANSWER_US, strangers
+from tools.simulation.totals import check_conservation, check_counters
 from tools.simulation.verdict import End, judge, waits_for_ever
 from ustack.config import SECOND, StackConfig, TcpConfig
 from ustack.device.capture import CaptureProbe
 from ustack.device.link import Link
 from ustack.errors import UStackError
+from ustack.stack.sockets import Socket
 from ustack.stack.stack import Stack
 from ustack.tcp.tcb import Endpoint, Tcb
 
 CLIENT_PORT = 40_000  # of the first dialogue; the others count up
 SERVER_PORT = 80
 SIMULTANEOUS_PORT = 50_000
+PORT_WAIT_US = SECOND  # until a port that is taken is tried again
 MAX_CONNECTIONS = 32  # a small cap, so that a leak of one shows at the end
 WRAPS = 2  # different secrets and clocks; each costs a search
 TURNS_PER_INSTANT = 100_000  # more at one microsecond is an endless loop
@@ -68,6 +74,7 @@ class World:
         self.scenario = scenario
         self.now = 0
         self.counters: Counter[str] = Counter()
+        self._cap = MAX_CONNECTIONS + 2 * len(scenario.dialogues)
         self._order = 0
         self._hosts_due: int | None = None  # when a host has to do something next
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
@@ -106,6 +113,11 @@ class World:
     ) -> Host:
         scenario = self.scenario
         wrap = Wrap.find(local, remote, prefix, scenario.seed % WRAPS)
+        addresses = [f"{local.address}/{prefix}"]
+        if scenario.has_both_families():
+            other = ADDRESSES[10 - scenario.family]
+            addresses.append(f"{other[name == 'server']}/{other[2]}")
+        mtu = scenario.mtu_of(name)
         probe = None
         if captures is not None:
             probe = CaptureProbe(
@@ -118,12 +130,12 @@ class World:
         return Host(
             name,
             StackConfig(
-                addresses=(f"{local.address}/{prefix}",),
-                mtu=scenario.mtu,
+                addresses=tuple(addresses),
+                mtu=mtu,
                 gso_max=GSO_MAX if scenario.gso else 0,
                 checksum_offload=scenario.gso,
                 tcp=config,
-                max_connections=MAX_CONNECTIONS,
+                max_connections=self._cap,
                 syn_cookies=scenario.syn_cookies,
             ),
             port,
@@ -131,7 +143,7 @@ class World:
             clock_us=wrap.clock_us,
             seed=scenario.seed,
             probe=probe,
-            on_packet=lambda _, frame: self.observer.sent(frame),
+            on_packet=lambda _, frame: self.observer.sent(frame, mtu),
         )
 
     # ------------------------------------------------------------------ running
@@ -146,7 +158,7 @@ class World:
 
     def _run(self) -> Result:
         scenario = self.scenario
-        self.server.serve(SERVER_PORT, self._accepted, scenario.backlog)
+        self._serve()
         for incident in scenario.incidents:
             self.at(incident.at_us, partial(self._incident, incident))
         for index, dialogue in enumerate(scenario.dialogues):
@@ -158,6 +170,7 @@ class World:
         duration = self.now
         self._settle()
         self._judge()
+        check_conservation(self.path, self.client, self.server)
         result = self._result(duration)
         self._search_for_leaks()
         return result
@@ -182,8 +195,7 @@ class World:
         if len(self._ends) < len(self.scenario.dialogues):
             return True
         return any(
-            not (ends.client.ended or ends.client.lost)
-            or (ends.accepted and not (ends.server.ended or ends.server.lost))
+            not ends.client.is_over() or (ends.accepted and not ends.server.is_over())
             for ends in self._ends
         )
 
@@ -252,26 +264,54 @@ class World:
     # ------------------------------------------------------------------ dialogues and incidents
 
     def _begin(self, index: int, dialogue: Dialogue) -> None:
-        ports = CLIENT_PORT + (index if dialogue.port is None else 0)
-        port = dialogue.port or ports
+        port = dialogue.port or CLIENT_PORT + (index if dialogue.port is None else 0)
         seed = self.scenario.seed * 10 + index
-        client = Application("client", dialogue.client, dialogue.server, seed, self.later)
-        server = Application("server", dialogue.server, dialogue.client, seed, self.later)
+        client = self._application("client", dialogue, seed)
+        server = self._application("server", dialogue, seed)
+        far_port = SIMULTANEOUS_PORT + index if dialogue.simultaneous else SERVER_PORT
+        try:
+            tcb = self._connect(self.client, self.server, port, far_port, client, dialogue)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            self.counters["port taken"] += 1  # by the dialogue before: wait until that is over
+            self.later(PORT_WAIT_US, partial(self._begin, index, dialogue))
+            return
         ends = _Ends(dialogue, client, server)
         self._ends.append(ends)
-        far_port = SIMULTANEOUS_PORT + index if dialogue.simultaneous else SERVER_PORT
-        tcb = self._connect(self.client, self.server, port, far_port, client)
         self._waiting[port, tcb.snd.iss & 0xFFFF_FFFF] = ends
         if dialogue.simultaneous:
             ends.accepted = True
-            self._connect(self.server, self.client, far_port, port, server)
+            self._connect(self.server, self.client, far_port, port, server, dialogue)
+
+    def _application(self, name: str, dialogue: Dialogue, seed: int) -> Application:
+        plans = (dialogue.client, dialogue.server)
+        mine, peers = plans if name == "client" else plans[::-1]
+        scenario = self.scenario
+        sockets = scenario.client_sockets if name == "client" else scenario.server_sockets
+        make = SocketApplication if sockets else Application
+        return make(name, mine, peers, seed, self.later)
 
     def _connect(
-        self, host: Host, to: Host, port: int, far_port: int, application: Application
+        self,
+        host: Host,
+        to: Host,
+        port: int,
+        far_port: int,
+        application: Application,
+        dialogue: Dialogue,
     ) -> Tcb:
-        address = to.config.addresses[0].split("/")[0]
-        stack = host.stack
-        tcb = stack.connect(address, far_port, host.time(self.now), local_port=port)
+        near, far, _ = ADDRESSES[dialogue.family or self.scenario.family]
+        address = far if to is self.server else near
+        at = host.time(self.now)
+        text: bytes | None = None
+        if dialogue.fast_open:
+            text = application.text[: application.plan.writes[1]]
+        if isinstance(application, SocketApplication):
+            tcb = application.connect(host.socket(), address, (port, far_port), text, at)
+        else:
+            tcb = host.stack.connect(address, far_port, at, local_port=port, fast_open=text)
+            application.written = len(tcb.send_buffer)
         self._attach(host, tcb, application)
         return tcb
 
@@ -281,19 +321,25 @@ class World:
         self._heard[tcb] = (tcb.snd.una, host.time(self.now), host.time(self.now))
         host.on_event(tcb, application.on_event)
 
-    def _accepted(self, tcb: Tcb) -> None:
+    def _accepted(self, tcb: Tcb, socket: Socket | None = None) -> None:
         ends = self._waiting.get((tcb.remote.port, tcb.rcv.irs & 0xFFFF_FFFF))
         known = ends is not None and not ends.accepted
-        if not known and self.scenario.may_send_cookies():
+        if not known and (self.scenario.may_send_cookies() or self.scenario.opens_fast()):
             # A late ACK of a connection that is gone. A cookie is good for two minutes, and for all
-            # segments whose SEQ and ACK are equally far from the SYN's.
+            # segments whose SEQ and ACK are equally far from the SYN's. Or a late SYN with a Fast
+            # Open cookie (RFC 7413 §2.1: text may come twice).
             self.counters["ghosts"] += 1
             self._haunted.add(tcb.remote.port)
-            self.server.stack.abort(tcb, self.server.time(self.now))
+            at = self.server.time(self.now)
+            self.server.stack.abort(tcb, at)
+            if socket is not None:
+                next(socket.close(at), None)
             return
         if ends is None or not known:
             raise BrokenRule(f"accepted a connection that nobody opened, from {tcb.remote}")
         ends.accepted = True
+        if isinstance(ends.server, SocketApplication) and socket is not None:
+            ends.server.use(socket)
         self._attach(self.server, tcb, ends.server)
         ends.server.begin()
 
@@ -305,8 +351,33 @@ class World:
             self.path.cut = False
         elif incident.kind is Kind.MTU:
             self.path.mtu = incident.value or None
+        elif incident.kind is Kind.BLACK_HOLE:
+            self.path.hole = incident.value or None
+        elif incident.kind is Kind.EAT_TEXT_ON_SYN:
+            self.path.eats_text_on_syn = incident.value > 0
+        elif incident.kind is Kind.NEW_COOKIE_KEY:
+            key = incident.value.to_bytes(16, "big")
+            for listener in self.server.stack.listeners():
+                listener.config = replace(listener.config, fast_open_key=key)
+        elif incident.kind is Kind.FLOOD:
+            self._flood(incident.value)
         else:
             self._restart(self.client if incident.kind is Kind.RESTART_CLIENT else self.server)
+
+    def _flood(self, count: int) -> None:
+        """SYNs of strangers, of whom some send a RST or a wrong ACK later."""
+        family = self.scenario.family
+        for frames in strangers(family, ADDRESSES[family][1], SERVER_PORT, count, self.now):
+            self.observer.sent(frames[0])
+            for number, frame in enumerate(frames):
+                self.later(number * STRANGERS_ANSWER_US, partial(self.path.b.inject, frame))
+
+    def _serve(self) -> None:
+        scenario = self.scenario
+        if scenario.server_sockets:
+            self.server.serve_socket(SERVER_PORT, self.now, self._accepted, scenario.backlog)
+        else:
+            self.server.serve(SERVER_PORT, self._accepted, scenario.backlog)
 
     def _restart(self, host: Host) -> None:
         self._count(host.stack)
@@ -317,7 +388,7 @@ class World:
                 self._heard.pop(tcb, None)
         host.restart()
         if host is self.server:
-            host.serve(SERVER_PORT, self._accepted, self.scenario.backlog)
+            self._serve()
 
     # ------------------------------------------------------------------ the end
 
@@ -330,6 +401,8 @@ class World:
         )
         while (due := self._next_deadline()) is not None:
             if due > until:
+                if self._hosts_due is None:
+                    return  # only users whose connections are long over have plans
                 raise BrokenRule(f"a timer runs on: {self._leftovers()}")
             self._step("")
 
@@ -350,11 +423,19 @@ class World:
         client = self._end(ends.client, self.scenario.client)
         return client, self._end(ends.server, self.scenario.server) if ends.accepted else None
 
+    def end_of(self, application: Application) -> End:
+        """`application` with what is known of it."""
+        mine = any(application is ends.client for ends in self._ends)
+        return self._end(application, self.scenario.client if mine else self.scenario.server)
+
     def _judge(self) -> None:
         must_succeed = self.scenario.must_succeed()
         for ends in self._ends:
             client, server = self._both(ends)
             judge(client, server, must_succeed)
+            for end in (client, server):
+                if end is not None:
+                    check_counters(end)
             if server is not None:
                 judge(server, client, must_succeed)
 
@@ -368,6 +449,8 @@ class World:
         if self.scenario.loses_nothing():
             for tcb in self._by_tcb:
                 recovery = tcb.recovery
+                if tcb.fast_open is not None:
+                    continue  # text of a SYN that is not taken is sent again
                 if recovery.timeouts or recovery.episodes:
                     raise BrokenRule(f"{tcb.local.address}: recovery on a road that loses nothing")
         return Result(
@@ -401,6 +484,13 @@ class World:
             for listener in stack.listeners():
                 if listener.half_open or listener.queue:
                     raise BrokenRule(f"{host.name}: the listener still counts a child")
+                if listener.pending is not None and listener.pending.count(host.time(self.now)):
+                    raise BrokenRule(f"{host.name}: a Fast Open is still pending")
+            if stack.half_open():
+                raise BrokenRule(f"{host.name}: a handshake is left in the SYN queue")
+            left = [socket for socket in host.sockets.sockets if socket.listener is None]
+            if left:
+                raise BrokenRule(f"{host.name}: {len(left)} sockets are left")
         for tcb, application in self._by_tcb.items():
             if application.lost:
                 continue
@@ -411,5 +501,5 @@ class World:
             at = host.time(self.now)
             target = next(one for one in self.hosts if one is not host)
             address = target.config.addresses[0].split("/")[0]
-            for _ in range(MAX_CONNECTIONS):  # NoBufferSpace: one is still counted
+            for _ in range(self._cap):  # NoBufferSpace: one is still counted
                 host.stack.connect(address, 9, at)
