@@ -31,9 +31,9 @@ LAYERS: dict[str, set[str]] = {
 }
 # Inside tcp, from the bottom: a module imports from lower rows only.
 TCP_ROWS: list[set[str]] = [
-    {"seq", "state"},
+    {"seq", "state", "delivery_rate"},
     {"segment", "rate_limit", "rtt", "congestion", "rack"}
-    | {"chronograph", "delivery_rate", "pacing", "send_buffer", "send_marks"}
+    | {"chronograph", "pacing", "send_buffer", "send_marks"}
     | {"receive_buffer", "receive_tuning", "mtu_search"},
     {"scoreboard", "syn_cookies", "siphash", "prr", "undo", "window_usage"},
     {"recovery", "fast_open"},

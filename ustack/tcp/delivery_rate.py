@@ -40,6 +40,9 @@ class RateSample:
     lost: int  # RS.lost: since that was sent
 
 
+NO_SAMPLE = RateSample(0, 0, 0, 0, app_limited=True, in_flight=0, lost=0)
+
+
 class DeliverySampler:
     """The connection's state (§3.1.1), and its last good sample for STATUS."""
 
@@ -50,6 +53,7 @@ class DeliverySampler:
         "first_sent_at",
         "lost",
         "newest",
+        "newest_once",
         "newest_sent_at",
         "rate_app_limited",
         "rate_delivered",
@@ -66,6 +70,7 @@ class DeliverySampler:
         self.stale = True  # the next range to leave needs a new Origin
         self.newest: Origin | None = None  # of what an ACK has just reported
         self.newest_sent_at = 0  # µs
+        self.newest_once = False  # it was never sent again
         self.rate_delivered = 0  # bytes, in
         self.rate_interval = 0  # µs
         self.rate_app_limited = True  # Linux: until a sample says otherwise

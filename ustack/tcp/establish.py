@@ -105,6 +105,6 @@ def established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -
     ack_policy.guess_segment_size(tcb)
     buffer_sizes.established(tcb)
     if tcb.pacer is not None:
-        tcb.pacer.rate = rates.pacing_rate(tcb)
+        rates.established(tcb, tcb.pacer, now)
     if tcb.config.keep_alive:
         tcb.timers.keep_alive = now + tcb.config.keep_alive_idle_us

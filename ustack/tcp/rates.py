@@ -5,7 +5,8 @@ round trip says of it is all there is to know.
 """
 
 from ustack.config import SECOND
-from ustack.tcp.delivery_rate import DeliverySampler
+from ustack.tcp.congestion.bbr import PROBE_RTT, Ack, Bbr
+from ustack.tcp.delivery_rate import NO_SAMPLE, DeliverySampler, Origin
 from ustack.tcp.pacing import UNLIMITED, Pacer, window_rate
 from ustack.tcp.scoreboard import Scoreboard
 from ustack.tcp.tcb import NEVER, Tcb
@@ -30,6 +31,7 @@ def before_sending(tcb: Tcb, now: int) -> None:
     board, sampler = tcb.scoreboard, tcb.sampler or begin(tcb, now)
     if sampler.stale or not board.in_flight:
         board.origin = sampler.origin(board.in_flight, now)
+        board.origin.in_flight = board.pipe()
 
 
 def before_write(tcb: Tcb, sampler: DeliverySampler) -> None:
@@ -59,13 +61,16 @@ def note_newest(board: Scoreboard, sampler: DeliverySampler) -> None:
     first, again = board.delivered_first, board.delivered_again
     if again is not None and (first is None or again > first):
         sampler.newest, sampler.newest_sent_at = board.origin_again, again[0]
+        sampler.newest_once = False
     elif first is not None:
         sampler.newest, sampler.newest_sent_at = board.origin_first, first[0]
+        sampler.newest_once = True
 
 
 def on_ack(tcb: Tcb, sampler: DeliverySampler, now: int) -> None:
     """An ACK has been digested: sample it."""
     board = tcb.scoreboard
+    before = sampler.delivered
     sampler.on_ack(delivered(tcb), now)
     origin = sampler.newest
     if origin is None:
@@ -73,24 +78,72 @@ def on_ack(tcb: Tcb, sampler: DeliverySampler, now: int) -> None:
         origin = sampler.newest
     sampler.newest = None
     board.begin_ack()  # header prediction does without it
+    model = tcb.congestion
+    lost = _note_losses(sampler, board.losses, model) if type(model) is Bbr else 0
+    sample = NO_SAMPLE
     if origin is not None:
-        sampler.sample(origin, sampler.newest_sent_at, tcb.rtt.min_rtt, now)
+        sample = sampler.sample(origin, sampler.newest_sent_at, tcb.rtt.min_rtt, now)
+    if type(model) is Bbr:
+        ack = Ack(
+            sample=sample,
+            newly_acked=sampler.delivered - before,
+            newly_lost=lost,
+            rtt=now - sampler.newest_sent_at if origin is not None and sampler.newest_once else 0,
+            in_flight=board.pipe(),
+            delivered=sampler.delivered,
+            cwnd_limited=tcb.usage.limited,
+            now=now,
+        )
+        model.on_sample(ack)
+        if model.phase is PROBE_RTT:
+            sampler.mark_app_limited(ack.in_flight)  # low rates that say nothing of the path
     if tcb.pacer is not None:
-        tcb.pacer.rate = pacing_rate(tcb)
+        set_pacing_rate(tcb, tcb.pacer)
+
+
+def _note_losses(
+    sampler: DeliverySampler, losses: list[tuple[int, Origin | None]] | None, model: Bbr
+) -> int:
+    """What was found lost since the last ACK, range by range. Returns how many bytes it was."""
+    lost = sampler.lost
+    for size, origin in losses or ():
+        sampler.lost += size
+        if origin is not None:
+            model.on_lost(origin, sampler.lost - origin.lost, size)
+    if losses:
+        losses.clear()
+    return sampler.lost - lost
 
 
 def configure_pacing(tcb: Tcb, now: int) -> None:
     """The configuration is new, or the connection about to send: pace it if that is wanted."""
-    config = tcb.config
-    if config.pacing or config.max_pacing_rate is not None:
+    config, model = tcb.config, tcb.congestion
+    if config.pacing or config.max_pacing_rate is not None or type(model) is Bbr:
         if tcb.sampler is None:
             begin(tcb, now)
         if tcb.pacer is None:
             tcb.pacer = Pacer()
-        tcb.pacer.rate = pacing_rate(tcb)
+            if type(model) is Bbr:
+                tcb.scoreboard.losses = []
+                model.begin(tcb.rtt.srtt, now)
+        set_pacing_rate(tcb, tcb.pacer)
     elif tcb.pacer is not None:
         tcb.pacer = None
         tcb.timers.pace = NEVER
+
+
+def established(tcb: Tcb, pacer: Pacer, now: int) -> None:
+    """The handshake may have measured a round trip: the first rate there is."""
+    if type(tcb.congestion) is Bbr:
+        tcb.congestion.begin(tcb.rtt.srtt, now)
+    set_pacing_rate(tcb, pacer)
+
+
+def set_pacing_rate(tcb: Tcb, pacer: Pacer) -> None:
+    """The window or the model has changed."""
+    pacer.rate = pacing_rate(tcb)
+    if type(tcb.congestion) is Bbr:
+        pacer.quantum = tcb.congestion.send_quantum
 
 
 def pacing_rate(tcb: Tcb) -> int:
@@ -98,14 +151,17 @@ def pacing_rate(tcb: Tcb) -> int:
     config, congestion, snd = tcb.config, tcb.congestion, tcb.snd
     if congestion is None:
         return UNLIMITED
-    rate = window_rate(
-        snd.mss,
-        tcb.recovery.window(congestion),
-        tcb.scoreboard.in_flight,
-        congestion.ssthresh,
-        tcb.rtt.srtt,
-        (config.pacing_ss_ratio, config.pacing_ca_ratio),
-    )
+    if type(congestion) is Bbr:
+        rate = congestion.pacing_rate
+    else:
+        rate = window_rate(
+            snd.mss,
+            tcb.recovery.window(congestion),
+            tcb.scoreboard.in_flight,
+            congestion.ssthresh,
+            tcb.rtt.srtt,
+            (config.pacing_ss_ratio, config.pacing_ca_ratio),
+        )
     return rate if config.max_pacing_rate is None else min(rate, config.max_pacing_rate)
 
 

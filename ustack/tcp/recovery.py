@@ -110,7 +110,9 @@ class Recovery:
     def window(self, congestion: CongestionControl) -> int:
         """The congestion window in force."""
         reducing = self.phase is FAST or self.phase is CWR
-        return self.rate.window if reducing and self.rate else congestion.cwnd
+        if reducing and self.rate is not None and not congestion.own_recovery:
+            return self.rate.window
+        return congestion.cwnd
 
     @property
     def cuts(self) -> int:

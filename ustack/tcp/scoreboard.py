@@ -56,6 +56,7 @@ class Scoreboard:
         "dup_acked",
         "highest_sacked",
         "in_flight",
+        "losses",
         "lost",
         "origin",
         "origin_again",
@@ -89,6 +90,7 @@ class Scoreboard:
         self.origin_first: Origin | None = None  # of these two
         self.origin_again: Origin | None = None
         self.origin: Origin | None = None  # of what leaves now
+        self.losses: list[tuple[int, Origin | None]] | None = None  # (bytes, ...) if wanted
         # Where the lowest range begins that was sent once and newly delivered, since `begin_ack`
         self.original = NOWHERE
         self.sacked_before = 0  # `highest_sacked` at `begin_ack`
@@ -311,6 +313,8 @@ class Scoreboard:
         if not entry.lost:
             entry.lost = True
             self.lost += size
+        if self.losses is not None:
+            self.losses.append((size, entry.origin))
         if entry.start < self._owed_from:
             self._owed_from = entry.start
         if entry.resent:

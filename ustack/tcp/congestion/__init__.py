@@ -6,6 +6,7 @@ A controller is chosen by name, per connection (`TcpConfig.congestion`).
 from collections.abc import Callable
 from typing import Protocol
 
+from ustack.tcp.congestion.bbr import Bbr
 from ustack.tcp.congestion.cubic import Cubic
 from ustack.tcp.congestion.newreno import NewReno
 from ustack.tcp.congestion.slow_start import SLOW_STARTS
@@ -19,6 +20,7 @@ class CongestionControl(Protocol):
 
     cwnd: int
     ssthresh: int
+    own_recovery: bool  # `cwnd` holds in fast recovery too; else the rate reduction's window does
 
     def on_ack(
         self, acked: int, in_flight: int, rtt_us: int | None, app_limited: bool, now: int
@@ -67,8 +69,13 @@ def _cubic(mss: int, initial_segments: int, slow_start: str | None) -> Congestio
     return Cubic(mss, initial_segments, SLOW_STARTS[slow_start or "hystart"])
 
 
+def _bbr(mss: int, initial_segments: int, slow_start: str | None) -> CongestionControl:
+    return Bbr(mss, initial_segments)
+
+
 # (MSS, segments of the initial window, TcpConfig.slow_start) -> a controller
 REGISTRY: dict[str, Callable[[int, int, str | None], CongestionControl]] = {
+    "bbr": _bbr,
     "cubic": _cubic,
     "newreno": _newreno,
     "reno": _newreno,

@@ -1,0 +1,63 @@
+"""BBR over a simulated path of 10 Mbit/s and 100 ms: what draft-ietf-ccwg-bbr promises (§1, §2)."""
+
+from statistics import median
+
+import pytest
+
+from tools.simulation.application import Ending, Plan
+from tools.simulation.scenario import Dialogue, Scenario
+from tools.simulation.world import World
+from ustack.config import TcpConfig
+from ustack.device.link import LinkConfig
+from ustack.tcp.rtt import RttEstimator
+
+RATE_BPS = 10_000_000
+ROUND_TRIP_MS = 100
+BDP_PACKETS = RATE_BPS * ROUND_TRIP_MS // 1000 // 8 // 1500
+WHOLE = (1 << 20, 1 << 20)
+
+
+def share(congestion: str, size: int, *, loss: float = 0.0, queue: int = 3 * BDP_PACKETS) -> float:
+    """What part of the rate a transfer of `size` bytes gets, from the SYN to the last ACK."""
+    link = LinkConfig(delay_us=ROUND_TRIP_MS * 500, loss=loss, rate_bps=RATE_BPS, queue=queue)
+    config = TcpConfig(congestion=congestion, receive_buffer=4 << 20, send_buffer=4 << 20)
+    scenario = Scenario(
+        seed=1,
+        dialogues=(
+            Dialogue(
+                Plan(size, Ending.HALF_CLOSE, writes=WHOLE, reads=WHOLE),
+                Plan(0, Ending.HALF_CLOSE, reads=WHOLE),
+            ),
+        ),
+        there=link,
+        back=link,
+        client=config,
+        server=config,
+    )
+    return size * 8e6 / World(scenario).run().duration_us / RATE_BPS
+
+
+def test_the_path_is_full_and_its_queue_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples: list[int] = []
+    sample = RttEstimator.sample
+
+    def noted(self: RttEstimator, rtt_us: int) -> None:
+        samples.append(rtt_us)
+        sample(self, rtt_us)
+
+    monkeypatch.setattr(RttEstimator, "sample", noted)
+    assert share("bbr", 6_000_000) > 0.8
+    # Startup and probes fill it for a moment, up to one product; most of the time it is empty
+    assert median(samples) < 1.1 * ROUND_TRIP_MS * 1000
+    assert max(samples) < 2.2 * ROUND_TRIP_MS * 1000
+
+
+def test_one_percent_of_random_loss_is_no_reason_to_slow_down() -> None:
+    size = 4_000_000
+    bbr = share("bbr", size, loss=0.01)
+    assert bbr > 0.6
+    assert bbr > 3 * share("cubic", size, loss=0.01)
+
+
+def test_a_queue_of_a_quarter_of_the_product_is_enough() -> None:
+    assert share("bbr", 4_000_000, queue=BDP_PACKETS // 4) > 0.7
