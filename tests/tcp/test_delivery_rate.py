@@ -18,28 +18,26 @@ def established(rtt: int = RTT) -> tuple[Host, Peer, Tcb]:
 
 
 def test_a_sample_is_what_was_delivered_over_the_longer_of_the_two_intervals() -> None:
-    # §3.3: the ACKs of a flight that took 40 ms to send come within 10 ms, compressed
+    # §3.3: the ACKs of a flight that took 240 ms to send come at once, compressed
     sampler = DeliverySampler(0, 0)
     first = sampler.origin(0, 0)
-    sampler.on_ack(SEGMENT, 100 * MS)
-    sampler.sample(first, 0, RTT, 100 * MS)
-    origins = []
-    for sent_at in (100 * MS, 140 * MS):
-        origins.append(sampler.origin(1, sent_at))
-    sampler.on_ack(2 * SEGMENT, 230 * MS)
-    assert sampler.sample(origins[0], 100 * MS, 0, 230 * MS).interval == 130 * MS  # by the ACKs
-    sampler.on_ack(10 * SEGMENT, 231 * MS)
-    taken = sampler.sample(origins[1], 240 * MS, 0, 231 * MS)
+    early, late = sampler.origin(1, 100 * MS), sampler.origin(1, 140 * MS)
+    sampler.on_ack(2 * SEGMENT, first, 0, RTT, 230 * MS)
+    assert sampler.sample(first).interval == 230 * MS
+    sampler.on_ack(3 * SEGMENT, early, 100 * MS, 0, 230 * MS)
+    assert sampler.sample(early).interval == 230 * MS  # by the ACKs
+    sampler.on_ack(10 * SEGMENT, late, 240 * MS, 0, 231 * MS)
+    taken = sampler.sample(late)
     assert taken.interval == 240 * MS  # by the sending: from 0 on, when its flight began
-    assert taken.delivered == 9 * SEGMENT
-    assert taken.rate == 9 * SEGMENT * SECOND // (240 * MS)
+    assert taken.delivered == 10 * SEGMENT
+    assert taken.rate == 10 * SEGMENT * SECOND // (240 * MS)
 
 
 def test_an_interval_below_the_least_round_trip_is_no_sample() -> None:
     sampler = DeliverySampler(0, 0)
     origin = sampler.origin(0, 0)
-    sampler.on_ack(SEGMENT, RTT - 1)
-    assert sampler.sample(origin, 0, RTT, RTT - 1).rate == 0
+    sampler.on_ack(SEGMENT, origin, 0, RTT, RTT - 1)
+    assert sampler.sample(origin).rate == 0
     assert sampler.rate == 0
 
 
@@ -49,27 +47,21 @@ def test_until_the_bubble_is_delivered_samples_are_app_limited() -> None:
     sampler.mark_app_limited(2 * SEGMENT)
     one = sampler.origin(2 * SEGMENT, 0)
     assert one.app_limited
-    sampler.on_ack(1 + 2 * SEGMENT, RTT)
-    sampler.sample(one, 0, 0, RTT)
+    sampler.on_ack(1 + 2 * SEGMENT, one, 0, 0, RTT)
     assert sampler.origin(1, RTT).app_limited  # all of it, but no more
-    sampler.on_ack(2 + 2 * SEGMENT, 2 * RTT)
-    sampler.sample(one, 0, 0, 2 * RTT)
+    sampler.on_ack(2 + 2 * SEGMENT, one, 0, 0, 2 * RTT)
     assert not sampler.origin(1, 2 * RTT).app_limited
 
 
 def test_an_app_limited_sample_counts_only_if_it_is_better() -> None:
     sampler = DeliverySampler(0, 0)
-    busy = sampler.origin(0, 0)
-    sampler.on_ack(10 * SEGMENT, RTT)
-    sampler.sample(busy, 0, 0, RTT)
+    sampler.on_ack(10 * SEGMENT, sampler.origin(0, 0), 0, 0, RTT)
     assert sampler.rate == 100_000 and not sampler.rate_app_limited
-    sampler.mark_app_limited(0)
     for size, rate in ((5, 100_000), (20, 200_000), (3, 200_000)):
+        sampler.mark_app_limited(1 << 60)
         idle = sampler.origin(0, sampler.delivered_at)
         now = sampler.delivered_at + RTT
-        sampler.app_limited = 1 << 60
-        sampler.on_ack(sampler.delivered + size * SEGMENT, now)
-        sampler.sample(idle, now - RTT, 0, now)
+        sampler.on_ack(sampler.delivered + size * SEGMENT, idle, now - RTT, 0, now)
         assert sampler.rate == rate
     assert sampler.rate_app_limited
 

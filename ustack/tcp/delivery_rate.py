@@ -51,6 +51,7 @@ class DeliverySampler:
         "delivered",
         "delivered_at",
         "first_sent_at",
+        "interval",
         "lost",
         "newest",
         "newest_once",
@@ -58,6 +59,7 @@ class DeliverySampler:
         "rate_app_limited",
         "rate_delivered",
         "rate_interval",
+        "size",
         "stale",
     )
 
@@ -68,6 +70,8 @@ class DeliverySampler:
         self.lost = 0  # C.lost, bytes
         self.app_limited = 0  # C.app_limited: until so much is delivered; 0: not
         self.stale = True  # the next range to leave needs a new Origin
+        self.size = 0  # what the last ACK said: so many bytes, 0: it is no sample
+        self.interval = 0  # in so many µs
         self.newest: Origin | None = None  # of what an ACK has just reported
         self.newest_sent_at = 0  # µs
         self.newest_once = False  # it was never sent again
@@ -99,33 +103,45 @@ class DeliverySampler:
             app_limited=self.app_limited > 0,
         )
 
-    def on_ack(self, delivered: int, now: int) -> None:
-        """`delivered` bytes have arrived in all (§3.3, UpdateRateSample's part of C)."""
+    def on_ack(
+        self, delivered: int, origin: Origin | None, sent_at: int, min_rtt: int, now: int
+    ) -> None:
+        """`delivered` bytes have arrived in all; the newest of what has just arrived left at
+        `sent_at` with `origin` (§3.3). None: nothing has that was asked about.
+
+        `min_rtt`: a shorter interval is the work of a few ACKs that were acknowledged together,
+        and says nothing. All in µs.
+        """
         if delivered > self.delivered:
             self.delivered = delivered
             self.delivered_at = now
         self.stale = True
-
-    def sample(self, origin: Origin, sent_at: int, min_rtt: int, now: int) -> RateSample:
-        """The newest of what has just arrived left at `sent_at` with `origin` (§3.3,
-        GenerateRateSample). `min_rtt`: a shorter interval is the work of a few ACKs that were
-        acknowledged together, and says nothing. All in µs."""
+        self.size = 0
+        if origin is None:
+            return
         self.first_sent_at = sent_at
         if self.app_limited and self.delivered > self.app_limited:
             self.app_limited = 0
-        interval = max(sent_at - origin.first_sent_at, now - origin.delivered_at)
+        interval = now - origin.delivered_at
+        if sent_at - origin.first_sent_at > interval:
+            interval = sent_at - origin.first_sent_at
         size = self.delivered - origin.delivered
-        valid = size > 0 and interval > 0 and interval >= min_rtt
-        if valid and (
-            not origin.app_limited or size * self.rate_interval >= self.rate_delivered * interval
-        ):
+        if size <= 0 or interval < min_rtt or interval <= 0:
+            return
+        self.size = size
+        self.interval = interval
+        if not origin.app_limited or size * self.rate_interval >= self.rate_delivered * interval:
             self.rate_delivered = size
             self.rate_interval = interval
             self.rate_app_limited = origin.app_limited
+
+    def sample(self, origin: Origin) -> RateSample:
+        """What the last ACK said; `origin` is as it was there."""
+        size = self.size
         return RateSample(
-            rate=size * SECOND // interval if valid else 0,
-            delivered=size if valid else 0,
-            interval=interval,
+            rate=size * SECOND // self.interval if size else 0,
+            delivered=size,
+            interval=self.interval,
             prior_delivered=origin.delivered,
             app_limited=origin.app_limited,
             in_flight=origin.in_flight,

@@ -31,7 +31,8 @@ def before_sending(tcb: Tcb, now: int) -> None:
     board, sampler = tcb.scoreboard, tcb.sampler or begin(tcb, now)
     if sampler.stale or not board.in_flight:
         board.origin = sampler.origin(board.in_flight, now)
-        board.origin.in_flight = board.pipe()
+        if tcb.pacer is not None:
+            board.origin.in_flight = board.pipe()
 
 
 def before_write(tcb: Tcb, sampler: DeliverySampler) -> None:
@@ -67,38 +68,45 @@ def note_newest(board: Scoreboard, sampler: DeliverySampler) -> None:
         sampler.newest_once = True
 
 
-def on_ack(tcb: Tcb, sampler: DeliverySampler, now: int) -> None:
+def on_ack(tcb: Tcb, sampler: DeliverySampler, now: int) -> None:  # hot
     """An ACK has been digested: sample it."""
     board = tcb.scoreboard
-    before = sampler.delivered
-    sampler.on_ack(delivered(tcb), now)
-    origin = sampler.newest
-    if origin is None:
+    if sampler.newest is None:
         note_newest(board, sampler)
-        origin = sampler.newest
-    sampler.newest = None
-    board.begin_ack()  # header prediction does without it
-    model = tcb.congestion
-    lost = _note_losses(sampler, board.losses, model) if type(model) is Bbr else 0
-    sample = NO_SAMPLE
-    if origin is not None:
-        sample = sampler.sample(origin, sampler.newest_sent_at, tcb.rtt.min_rtt, now)
-    if type(model) is Bbr:
-        ack = Ack(
-            sample=sample,
-            newly_acked=sampler.delivered - before,
-            newly_lost=lost,
-            rtt=now - sampler.newest_sent_at if origin is not None and sampler.newest_once else 0,
-            in_flight=board.pipe(),
-            delivered=sampler.delivered,
-            cwnd_limited=tcb.usage.limited,
-            now=now,
-        )
-        model.on_sample(ack)
-        if model.phase is PROBE_RTT:
-            sampler.mark_app_limited(ack.in_flight)  # low rates that say nothing of the path
+    origin = sampler.newest
+    sampler.newest = board.delivered_first = board.delivered_again = None
+    before = sampler.delivered
+    sampler.on_ack(delivered(tcb), origin, sampler.newest_sent_at, tcb.rtt.min_rtt, now)
     if tcb.pacer is not None:
+        if type(tcb.congestion) is Bbr:
+            _tell_model(tcb, tcb.congestion, sampler, origin, sampler.delivered - before, now)
         set_pacing_rate(tcb, tcb.pacer)
+
+
+def _tell_model(
+    tcb: Tcb,
+    model: Bbr,
+    sampler: DeliverySampler,
+    origin: Origin | None,
+    newly_acked: int,
+    now: int,
+) -> None:
+    """BBR hears of losses first, then of the ACK."""
+    board = tcb.scoreboard
+    lost = _note_losses(sampler, board.losses, model)
+    ack = Ack(
+        sample=sampler.sample(origin) if origin is not None else NO_SAMPLE,
+        newly_acked=newly_acked,
+        newly_lost=lost,
+        rtt=now - sampler.newest_sent_at if origin is not None and sampler.newest_once else 0,
+        in_flight=board.pipe(),
+        delivered=sampler.delivered,
+        cwnd_limited=tcb.usage.limited,
+        now=now,
+    )
+    model.on_sample(ack)
+    if model.phase is PROBE_RTT:
+        sampler.mark_app_limited(ack.in_flight)  # low rates that say nothing of the path
 
 
 def _note_losses(
