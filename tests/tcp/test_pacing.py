@@ -67,6 +67,20 @@ def test_no_more_than_half_of_a_burst_is_forgiven() -> None:
     assert pacer.at == SECOND + 14 * MS + 16 * MS
 
 
+def test_what_our_own_clock_is_late_is_made_up_for() -> None:
+    # a burst of 2000 bytes takes 20 ms; each waits for its time, and comes 5 ms too late
+    pacer = Pacer()
+    pacer.rate = 100_000
+    pacer.sent(0, 100, SECOND)
+    for burst in range(10):
+        pacer.waiting = True
+        pacer.sent(2000, 100, pacer.at + 5 * MS)
+        assert pacer.at == SECOND + (burst + 1) * 20 * MS
+    pacer.waiting = True
+    pacer.sent(2000, 100, 2 * SECOND)  # but not for a second
+    assert pacer.at == 2 * SECOND - 10 * MS + 20 * MS
+
+
 def paced(tcp: TcpConfig, rtt: int = 100 * MS) -> tuple[Host, Peer]:
     host = Host(4, tcp)
     peer = Peer(host)

@@ -11,6 +11,7 @@ LARGEST_BURST = 65_536 - 321  # bytes; Linux: GSO_LEGACY_MAX_SIZE less the heade
 RTT_SHIFT = 9  # Linux tcp_tso_rtt_log: nearer peers get larger bursts, half for each 512 µs
 MIN_SEGMENTS = 2  # of a burst; Linux tcp_min_tso_segs
 UNPACED_SEGMENTS = 10  # the first of a connection: the initial window leaves at once
+CATCH_UP_NS = 10_000_000  # a timer that is late by more than that is not made up for
 NANOSECOND = 1_000_000_000
 SECOND = 1_000_000  # µs
 
@@ -41,11 +42,12 @@ def burst_size(rate: int, mss: int, min_rtt: int) -> int:
 class Pacer:
     """When the next burst may leave, and at what rate."""
 
-    __slots__ = ("_at_ns", "quantum", "rate")
+    __slots__ = ("_at_ns", "quantum", "rate", "waiting")
 
     def __init__(self) -> None:
         self.rate = UNLIMITED  # bytes/s
         self.quantum = 0  # bytes in one burst that the controller wants; 0: see burst_size
+        self.waiting = False  # a burst could leave if its time had come
         self._at_ns = 0  # ns, Linux tcp_wstamp_ns: fractions of a µs add up
 
     @property
@@ -58,14 +60,18 @@ class Pacer:
         return self._at_ns <= now * 1000
 
     def sent(self, size: int, segments_out: int, now: int) -> None:
-        """A burst of `size` bytes left at `now` (µs), as `segments_out` segments of
-        the connection have.
+        """A burst of `size` bytes left at `now` (µs), as `segments_out` segments of the connection
+        have.
 
-        If it was late, up to half of its time is forgiven: what held it up was the clock.
+        If what held it up was our own clock, which is that of a process and not a kernel's, the
+        schedule goes on as if it had been in time; else up to half of its time is forgiven.
         """
-        prior = self._at_ns
-        self._at_ns = max(prior, now * 1000)
+        prior, clock = self._at_ns, now * 1000
+        begin = max(prior, clock - CATCH_UP_NS if self.waiting else clock)
+        self._at_ns = begin
         if self.rate == UNLIMITED or not self.rate or segments_out < UNPACED_SEGMENTS:
             return
         length = size * NANOSECOND // self.rate
-        self._at_ns += length - min(length // 2, self._at_ns - prior)
+        self._at_ns += length
+        if not self.waiting:
+            self._at_ns -= min(length // 2, begin - prior)

@@ -235,8 +235,10 @@ def _send_paced(tcb: Tcb, pacer: Pacer, now: int, emit: Emit) -> bool:
             pacer.sent(size, tcb.counters.data_segments_out, now)
             rates.after_burst(tcb)
         if done or not size:
+            pacer.waiting = False
             return done
         spent += size
+    pacer.waiting = True
     tcb.timers.pace = pacer.at
     congestion = tcb.congestion
     assert congestion is not None
