@@ -635,6 +635,8 @@ def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
     end = min(snd.nxt + snd.mss, buffer.end, snd.una + snd.wnd)
     tcb.tail_probe_resent = 0
     if end > snd.nxt:
+        if tcb.pacer is not None and not tcb.pacer.due(now):
+            return True  # Linux: the next burst will be the probe
         start = snd.nxt
         flags = ACK | PSH if buffer.push_at(end) else ACK
         if not _send_segment(tcb, start, end, flags, now, emit, tcb.probe_due):
