@@ -57,7 +57,7 @@ from ustack.wire.virtio import CHECKSUM_KNOWN
 
 TCP = 6
 PURE_ACK_SIZES = (V4_SIZE, V6_SIZE)
-FLUSH_BUDGET = 16  # turns of connections in one flush; then input has its turn
+FLUSH_BUDGET = 4  # turns of connections in one flush; then input has its turn
 
 # IPv4 without options or IPv6, then TCP: total or payload length, (v4: fragment,) SEQ, ACK,
 # offset and flags, window, urgent pointer

@@ -28,7 +28,10 @@ RESEND_NOTES = {
     OPEN: "retransmission",
     CWR: "retransmission",
 }
-QUANTUM = 4 * 65536  # bytes one connection may send before the others have their turn
+# Bytes one connection may send before the others have their turn. Super-segments cost little: 16
+# of them in one go instead of 4 are 5 to 10 % of a bulk transfer.
+QUANTUM = 4 * 65536
+SUPER_QUANTUM = 16 * 65536
 NOTHING_NEW = -1
 
 
@@ -64,7 +67,8 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
         elif not board.in_flight and _is_lone(tcb):
             done = _send_lone(tcb, now, emit)
         else:
-            done = _send_text(tcb, now, emit)
+            quantum = SUPER_QUANTUM if snd.gso_limit > snd.mss else QUANTUM
+            done = _send_text(tcb, now, emit, quantum)
     if tcb.probe_due and not _send_probe(tcb, now, emit):
         return False
     owed = tcb.ack_owed
@@ -248,7 +252,7 @@ def _send_paced(tcb: Tcb, pacer: Pacer, now: int, emit: Emit) -> bool:
     return True
 
 
-def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int = QUANTUM) -> bool:  # hot
+def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
     """Lost text first, then new text and the FIN. False: device full or quantum used up."""
     assert tcb.congestion is not None
     snd, board, recovery, buffer = tcb.snd, tcb.scoreboard, tcb.recovery, tcb.send_buffer
@@ -375,9 +379,12 @@ def _send_burst(tcb: Tcb, limit: int, now: int, emit: Emit) -> int:  # hot
         return 0
     options, window, views = timestamps(tcb, now), _window(tcb), tcb.send_buffer.views
     flags = ACK | PSH  # Linux: PSH on what is cut into several segments
+    whole = views(start, start + count * step)
+    text = memoryview(whole[0]) if len(whole) == 1 else None  # most often it is one write
     at = start
     for end in range(start + step, start + (count + 1) * step, step):
-        if not emit(tcb, at, flags, window, options, views(at, end), step, 0, ""):
+        payload = views(at, end) if text is None else (text[at - start : end - start],)
+        if not emit(tcb, at, flags, window, options, payload, step, 0, ""):
             break
         at = end
     if at > start:
