@@ -109,7 +109,7 @@ def flood(rng: random.Random, scenario: Scenario) -> Scenario:
 def crowd(rng: random.Random, scenario: Scenario) -> Scenario:
     """Some dozens of short dialogues, many from ports that have just been used."""
     endings = (Ending.HALF_CLOSE, Ending.HALF_CLOSE, Ending.LAST, Ending.CLOSE, Ending.ABORT)
-    ports = rng.choice((4, 20, 50))
+    ports = rng.choice((8, 20, 50))
     dialogues = []
     for index in range(rng.choice((10, 30, 50))):
         mine = rng.choice(endings)

@@ -33,7 +33,7 @@ from ustack.tcp.tcb import Endpoint, Tcb
 CLIENT_PORT = 40_000  # of the first dialogue; the others count up
 SERVER_PORT = 80
 SIMULTANEOUS_PORT = 50_000
-PORT_WAIT_US = SECOND  # until a port that is taken is tried again
+PORT_WAIT_US = SECOND  # until a port that is taken is tried again; twice as long each time
 MAX_CONNECTIONS = 32  # a small cap, so that a leak of one shows at the end
 WRAPS = 2  # different secrets and clocks; each costs a search
 TURNS_PER_INSTANT = 100_000  # more at one microsecond is an endless loop
@@ -263,7 +263,7 @@ class World:
 
     # ------------------------------------------------------------------ dialogues and incidents
 
-    def _begin(self, index: int, dialogue: Dialogue) -> None:
+    def _begin(self, index: int, dialogue: Dialogue, wait_us: int = PORT_WAIT_US) -> None:
         port = dialogue.port or CLIENT_PORT + (index if dialogue.port is None else 0)
         seed = self.scenario.seed * 10 + index
         client = self._application("client", dialogue, seed)
@@ -275,7 +275,7 @@ class World:
             if error.errno != errno.EADDRINUSE:
                 raise
             self.counters["port taken"] += 1  # by the dialogue before: wait until that is over
-            self.later(PORT_WAIT_US, partial(self._begin, index, dialogue))
+            self.later(wait_us, partial(self._begin, index, dialogue, 2 * wait_us))
             return
         ends = _Ends(dialogue, client, server)
         self._ends.append(ends)
