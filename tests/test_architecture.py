@@ -40,7 +40,7 @@ TCP_ROWS: list[set[str]] = [
     {"tcb"},
     {"ack_policy"},
     {"ecn", "tail_loss", "buffer_sizes", "rates"},
-    {"accurate_ecn"},
+    {"accurate_ecn", "pieces"},
     {"ecn_handshake"},
     {"handshake"},
     {"mtu_probing", "timestamp_echo"},

@@ -75,6 +75,8 @@ class TcpConfig:
     send_buffer_initial: int = 16_384  # until the handshake is done; Linux tcp_wmem[1]
     send_buffer_max: int = 4 << 20  # where autotuning ends; Linux tcp_wmem[2]
     sws_override_us: int = 200_000  # RFC 9293 §3.8.6.2.1: 0.1 to 1 s
+    cut_segments: int = 0  # Linux tcp_min_tso_segs: text leaves in pieces of so many segments, or
+    # of a millisecond, but at most half a congestion window; 0: as large as the device takes
     dscp: int = 0  # RFC 2474 code point of every segment (MUST-48)
     ttl: int = 64  # MUST-49; also the IPv6 hop limit
     path_mtu_discovery: bool = True  # DF set, RFC 1191
@@ -120,6 +122,7 @@ class TcpConfig:
         _within("dialogue_threshold", self.dialogue_threshold, 1, 255)
         _within("sws_override_us", self.sws_override_us, 100_000, SECOND)  # RFC 9293 §3.8.6.2.1
         _within("reordering", self.reordering, 1, 300)
+        _within("cut_segments", self.cut_segments, 0, 255)
         _within("pacing_ss_ratio", self.pacing_ss_ratio, 1, 1000)
         _within("pacing_ca_ratio", self.pacing_ca_ratio, 1, 1000)
         if self.max_pacing_rate is not None:

@@ -62,6 +62,7 @@ class VirtualHost:
             soft_errors_end_opening=True,
             acks_await_reader=True,
             linux_windows=True,
+            cut_segments=2,
         )
         self._settings = settings
         self._probe = probe

@@ -336,7 +336,8 @@ class Socket:
             if sent < whole:
                 self._cork.text += joined[sent:held]
                 return max(0, sent - held)
-        self._cork.hold(joined[whole:], now, more=bool(flags & c.MSG_MORE))
+        more = bool(flags & c.MSG_MORE)
+        self._cork.hold(joined[whole:], now, tcb.rtt.rto, more=more)
         return len(data)
 
     def _uncork(self, now: int) -> None:

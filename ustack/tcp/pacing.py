@@ -29,14 +29,14 @@ def window_rate(
     return max(cwnd, flight) * SECOND * ratio // (srtt * 100)
 
 
-def burst_size(rate: int, mss: int, min_rtt: int) -> int:
+def burst_size(rate: int, mss: int, min_rtt: int, least: int = MIN_SEGMENTS) -> int:
     """What may leave at once at `rate` (bytes/s): a millisecond's worth, and more where the round
-    trip is so short that the peer's ACKs keep time anyway. Whole segments, at least two."""
+    trip is so short that the peer's ACKs keep time anyway. Whole segments, at least `least`."""
     size = rate >> PACING_SHIFT
     halvings = min_rtt >> RTT_SHIFT
     if halvings < 32:
         size += LARGEST_BURST >> halvings
-    return max(min(size, LARGEST_BURST) // mss, MIN_SEGMENTS) * mss
+    return max(min(size, LARGEST_BURST) // mss, least) * mss
 
 
 class Pacer:

@@ -20,7 +20,17 @@ class SendBuffer:
     sent: a bytearray with exported views could not grow.
     """
 
-    __slots__ = ("_chunks", "_marks", "_sent_marks", "_starts", "_tail", "end", "limit", "start")
+    __slots__ = (
+        "_chunks",
+        "_cuts",
+        "_marks",
+        "_sent_marks",
+        "_starts",
+        "_tail",
+        "end",
+        "limit",
+        "start",
+    )
 
     def __init__(self, start: int, limit: int) -> None:
         self.start = start  # position of the first byte held
@@ -32,6 +42,7 @@ class SendBuffer:
         self._marks: list[int] = []  # at most MAX_PUSH_MARKS; an empty deque has 600 bytes
         # Those at which a segment in flight ended; a lone one is in a list, which is smaller
         self._sent_marks: deque[int] | list[int] | None = None
+        self._cuts: deque[int] | None = None  # ends of pieces in flight, see `cut_at`
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -100,6 +111,13 @@ class SendBuffer:
         sent_marks.append(end)
         return True
 
+    def cut_at(self, end: int) -> None:
+        """What was sent in one piece, of several segments, ended at `end`."""
+        if self._cuts is None:
+            self._cuts = deque(maxlen=MAX_SENT_MARKS)
+        if not self._cuts or self._cuts[-1] < end:
+            self._cuts.append(end)
+
     def pushed_at(self, end: int) -> bool:
         """`end` is where a message in flight ended."""
         return end == self.end or (self._sent_marks is not None and end in self._sent_marks)
@@ -110,6 +128,8 @@ class SendBuffer:
         Linux: what was sent in one piece is sent again in one piece; small pieces are put together
         as long as they fit in one segment.
         """
+        if self._cuts is not None:
+            end = min(end, next((cut for cut in self._cuts if cut > start), end))
         found = end
         for mark in self._sent_marks or ():
             if mark <= start:
@@ -167,7 +187,7 @@ class SendBuffer:
             starts.clear()
             self._chunks.clear()
             self._tail = None
-            self._sent_marks = None
+            self._sent_marks = self._cuts = None
             return
         self.start = upto
         marks = self._sent_marks
@@ -177,6 +197,9 @@ class SendBuffer:
         elif type(marks) is deque:
             while marks and marks[0] <= upto:
                 marks.popleft()
+        cuts = self._cuts
+        while cuts and cuts[0] <= upto:
+            cuts.popleft()
         keep = bisect_right(starts, upto) - 1  # the chunk that holds `upto`, if any
         if keep >= 0 and starts[keep] + len(self._chunks[keep]) <= upto:
             keep += 1

@@ -12,6 +12,7 @@ from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
 from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.handshake import syn_options, timestamp, timestamps
 from ustack.tcp.pacing import Pacer, burst_size
+from ustack.tcp.pieces import remembering
 from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
@@ -66,6 +67,8 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
             done = _send_paced(tcb, tcb.pacer, now, emit)
         elif not board.in_flight and _is_lone(tcb):
             done = _send_lone(tcb, now, emit)
+        elif tcb.config.cut_segments:
+            done = _send_cut(tcb, now, emit)
         else:
             quantum = SUPER_QUANTUM if snd.gso_limit > snd.mss else QUANTUM
             done = _send_text(tcb, now, emit, quantum)
@@ -215,6 +218,22 @@ def _send_reset(tcb: Tcb, now: int, emit: Emit) -> bool:
         return False
     tcb.reset_due = False
     return True
+
+
+def _send_cut(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """What `_send_text` does, in pieces of the size that Linux makes (tcp_tso_autosize()).
+
+    They are not paced, but each ends with PSH and is sent again as it was sent.
+    """
+    snd = tcb.snd
+    assert tcb.congestion is not None
+    limit, mss = snd.gso_limit, snd.mss
+    half = max(tcb.recovery.window(tcb.congestion) // mss // 2, 1)  # Linux tcp_cwnd_test()
+    piece = burst_size(rates.pacing_rate(tcb), mss, tcb.rtt.min_rtt, tcb.config.cut_segments)
+    snd.gso_limit = min(limit, piece, half * mss)
+    done = _send_text(tcb, now, remembering(emit), QUANTUM)
+    snd.gso_limit = limit
+    return done
 
 
 def _send_paced(tcb: Tcb, pacer: Pacer, now: int, emit: Emit) -> bool:
@@ -597,8 +616,9 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
         return 0
     text_end = min(end, buffer.end)
     flags = ACK | FIN if end > text_end else ACK
-    too_large = recovery.phase is LOSS and recovery.undo is None  # for the path: it is cut now
-    cut = too_large and text_end - start > snd.mss
+    # for the path: it is cut now
+    too_large = recovery.phase is LOSS and recovery.undo is None
+    cut = (too_large or tcb.config.cut_segments) and text_end - start > snd.mss
     if start < text_end and (cut or buffer.pushed_at(text_end)):
         flags |= PSH
     note = RESEND_NOTES[recovery.phase]
