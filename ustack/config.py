@@ -75,6 +75,7 @@ class TcpConfig:
     send_buffer_initial: int = 16_384  # until the handshake is done; Linux tcp_wmem[1]
     send_buffer_max: int = 4 << 20  # where autotuning ends; Linux tcp_wmem[2]
     sws_override_us: int = 200_000  # RFC 9293 §3.8.6.2.1: 0.1 to 1 s
+    not_sent_low_water: int = 0  # Linux tcp_notsent_lowat: writable with less unsent; 0: any
     cut_segments: int = 0  # Linux tcp_min_tso_segs: text leaves in pieces of so many segments, or
     # of a millisecond, but at most half a congestion window; 0: as large as the device takes
     dscp: int = 0  # RFC 2474 code point of every segment (MUST-48)

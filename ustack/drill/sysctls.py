@@ -121,6 +121,13 @@ def _rack(environment: Environment, text: str) -> None:
     environment.tcp = replace(environment.tcp, rack=bool(_number(text) & 1))
 
 
+def _not_sent_low_water(environment: Environment, text: str) -> None:
+    """4294967295 is no limit."""
+    limit = _number(text) & 0xFFFF_FFFF
+    unlimited = limit == 0xFFFF_FFFF
+    environment.tcp = replace(environment.tcp, not_sent_low_water=0 if unlimited else limit)
+
+
 def _no_path_mtu_discovery(environment: Environment, text: str) -> None:
     environment.tcp = replace(environment.tcp, path_mtu_discovery=_number(text) == 0)
 
@@ -190,6 +197,7 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_pingpong_thresh": _tcp("dialogue_threshold"),
     "tcp_pacing_ss_ratio": _tcp("pacing_ss_ratio"),
     "tcp_pacing_ca_ratio": _tcp("pacing_ca_ratio"),
+    "tcp_notsent_lowat": _not_sent_low_water,
     "tcp_min_tso_segs": _tcp("cut_segments"),
     "tcp_rto_min_us": _tcp("min_rto_us"),
     "tcp_rto_max_ms": _tcp("max_rto_us", 1000),
@@ -228,7 +236,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_min_snd_mss": "48",
     "tcp_no_metrics_save": "1",
     "tcp_no_ssthresh_metrics_save": "1",
-    "tcp_notsent_lowat": "4294967295",
     "tcp_plb_enabled": "0",
     "tcp_reflect_tos": "0",
     "tcp_retrans_collapse": "0",

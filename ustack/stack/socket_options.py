@@ -340,7 +340,8 @@ class SocketOptions:
     @property
     def not_sent_low_water(self) -> int:
         """TCP_NOTSENT_LOWAT, bytes; 0: no limit."""
-        return self._stored[c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT]
+        own = self._stored[c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT]
+        return own or self.config.not_sent_low_water
 
     @property
     def defer_accept_us(self) -> int:

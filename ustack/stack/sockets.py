@@ -521,7 +521,7 @@ class Socket:
 
     def _writable(self, tcb: Tcb) -> bool:
         unsent = max(0, tcb.send_buffer.end - tcb.snd.nxt)
-        if self.options.not_sent_low_water and unsent >= self.options.not_sent_low_water:
+        if self.options.not_sent_low_water and 2 * unsent >= self.options.not_sent_low_water:
             return False
         return is_writable(tcb)
 
