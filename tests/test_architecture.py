@@ -32,13 +32,13 @@ LAYERS: dict[str, set[str]] = {
 # Inside tcp, from the bottom: a module imports from lower rows only.
 TCP_ROWS: list[set[str]] = [
     {"seq", "state", "delivery_rate"},
-    {"segment", "rate_limit", "rtt", "congestion", "rack"}
+    {"segment", "rate_limit", "memory", "rtt", "congestion", "rack"}
     | {"chronograph", "pacing", "send_buffer", "send_marks"}
     | {"receive_buffer", "receive_tuning", "mtu_search"},
     {"scoreboard", "syn_cookies", "siphash", "prr", "undo", "window_usage"},
     {"recovery", "fast_open"},
     {"tcb"},
-    {"ack_policy"},
+    {"ack_policy", "memory_pressure"},
     {"ecn", "tail_loss", "buffer_sizes", "rates"},
     {"accurate_ecn", "pieces"},
     {"ecn_handshake"},

@@ -163,6 +163,9 @@ class StackConfig:
     time_wait_reuse_us: int = 1 * SECOND  # Linux tcp_tw_reuse: with timestamps, after this long
     max_connections: int = 1 << 20
     max_time_waits: int = 1 << 18  # Linux tcp_max_tw_buckets on a machine of this size
+    memory_limit: int = 512 << 20  # bytes in the buffers of all connections; Linux tcp_mem[2]
+    memory_pressure: int | None = None  # from here on buffers do not grow; None: two thirds of it
+    max_orphans: int = 65_536  # connections that send after close(); Linux tcp_max_orphans
     max_half_open: int = 4096  # SYN-RECEIVED over all listeners
     syn_cookies: int = 1  # Linux tcp_syncookies: 0 never, 1 when the SYN queue is full, 2 always
     abort_on_overflow: bool = False  # True: RST, not silence, while the accept queue is full

@@ -69,7 +69,7 @@ def row(
 
 def lines(*rows: SocketRow) -> list[str]:
     """The lines below the header, with single spaces."""
-    snapshot: Snapshot = {"sockets": list(rows), "counters": {}}
+    snapshot: Snapshot = {"sockets": list(rows), "counters": {}, "memory": {}}
     header, *rest = (" ".join(line.split()) for line in table(snapshot))
     assert header.startswith("State Recv-Q Send-Q Local Address:Port")
     return rest
@@ -151,6 +151,7 @@ def test_watching_goes_on_until_it_is_interrupted(
         return {
             "sockets": [row("ESTABLISHED", info=info), row("LISTEN", remote=("", 0))],
             "counters": {},
+            "memory": {},
         }
 
     def sleep(seconds: float) -> None:
@@ -174,7 +175,7 @@ def test_watching_goes_on_until_it_is_interrupted(
 
 
 def test_on_a_terminal_the_listing_is_shown_in_place() -> None:
-    snapshot: Snapshot = {"sockets": [row("ESTABLISHED", info=INFO)], "counters": {}}
+    snapshot: Snapshot = {"sockets": [row("ESTABLISHED", info=INFO)], "counters": {}, "memory": {}}
     asked: list[int] = []
 
     def sleep(seconds: float) -> None:
@@ -195,7 +196,7 @@ def test_on_a_terminal_the_listing_is_shown_in_place() -> None:
 
 
 def test_a_network_that_ends_ends_the_watching() -> None:
-    snapshot: Snapshot = {"sockets": [], "counters": {}}
+    snapshot: Snapshot = {"sockets": [], "counters": {}, "memory": {}}
 
     def ask() -> Snapshot:
         raise Failure("no running ustack")
@@ -222,7 +223,11 @@ def test_trouble_is_shown_only_where_there_is_any() -> None:
 
 def test_a_running_network_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "control"
-    snapshot: Snapshot = {"sockets": [row("ESTABLISHED", info=INFO)], "counters": {"x": 1}}
+    snapshot: Snapshot = {
+        "sockets": [row("ESTABLISHED", info=INFO)],
+        "counters": {"x": 1},
+        "memory": {},
+    }
 
     async def main() -> None:
         async with control_socket(path, lambda: snapshot):

@@ -13,7 +13,7 @@ from ustack.errors import AddressInUse, MalformedFile
 from ustack.runtime.control import ask_sockets, control_path, control_socket
 from ustack.runtime.snapshot import Snapshot
 
-SNAPSHOT: Snapshot = {"sockets": [], "counters": {"checksum": 3}}
+SNAPSHOT: Snapshot = {"sockets": [], "counters": {"checksum": 3}, "memory": {}}
 
 
 async def answer(request: bytes, path: Path) -> dict[str, object]:

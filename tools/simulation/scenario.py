@@ -81,6 +81,7 @@ class Scenario:
     server: TcpConfig = field(default_factory=TcpConfig)
     backlog: int = 128
     syn_cookies: int = 1  # of StackConfig
+    memory_limit: int = 512 << 20  # of each host; as StackConfig has it
     incidents: tuple[Incident, ...] = ()
     limit_us: int = DAY  # of virtual time
     client_sockets: bool = False  # its users call sockets, not the stack

@@ -137,6 +137,7 @@ class World:
                 tcp=config,
                 max_connections=self._cap,
                 syn_cookies=scenario.syn_cookies,
+                memory_limit=scenario.memory_limit,
             ),
             port,
             secret=wrap.secret,

@@ -77,7 +77,9 @@ def _page(title: str, body: str) -> web.Response:
 def _status(snapshot: Snapshot) -> str:
     counters = "\n".join(f"{name:24} {value}" for name, value in snapshot["counters"].items())
     sockets = "\n".join(table(snapshot))
+    memory = "{used} of {limit} bytes".format_map(snapshot["memory"])
     return (
         f"<h2>Sockets</h2><pre>{html.escape(sockets)}</pre>"
+        f"<h2>Memory</h2><p>{memory} in buffers</p>"
         f"<h2>Counters</h2><pre>{html.escape(counters)}</pre>"
     )

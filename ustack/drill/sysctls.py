@@ -29,6 +29,8 @@ class Environment:
             self.notes.append(text)
 
 
+PAGE = 4096  # bytes; the unit of tcp_mem
+
 Setter = Callable[[Environment, str], None]
 
 
@@ -87,6 +89,15 @@ def _stack(name: str) -> Setter:
         environment.stack = replace(environment.stack, **{name: _number(text)})  # type: ignore[arg-type]
 
     return write
+
+
+def _total_memory(environment: Environment, text: str) -> None:
+    """Three numbers of pages: the end of the pressure, its beginning, the limit."""
+    numbers = [_number(word) for word in text.split()]
+    if len(numbers) != 3:
+        raise UnknownSetting(f"tcp_mem wants three numbers, not {text!r}")
+    _, pressure, limit = (PAGE * number for number in numbers)
+    environment.stack = replace(environment.stack, memory_limit=limit, memory_pressure=pressure)
 
 
 def _fast_open_key(environment: Environment, text: str) -> None:
@@ -191,6 +202,8 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_syncookies": _stack("syn_cookies"),
     "tcp_abort_on_overflow": _stack("abort_on_overflow"),
     "tcp_max_syn_backlog": _stack("max_half_open"),
+    "tcp_mem": _total_memory,
+    "tcp_max_orphans": _stack("max_orphans"),
     "tcp_max_tw_buckets": _stack("max_time_waits"),
     "tcp_frto": _switch("frto"),
     "tcp_reordering": _tcp("reordering"),

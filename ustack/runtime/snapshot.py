@@ -38,6 +38,7 @@ class Snapshot(TypedDict):
 
     sockets: list[SocketRow]
     counters: dict[str, int]
+    memory: dict[str, int]  # bytes in the buffers of all connections: "used", "limit"
 
 
 def take_snapshot(stack: Stack, now: int) -> Snapshot:
@@ -46,7 +47,8 @@ def take_snapshot(stack: Stack, now: int) -> Snapshot:
     sockets += [_half_open(request, now) for request in stack.half_open()]
     sockets += [_connection(stack, tcb, now) for tcb in stack.connections()]
     sockets += [_time_wait(record, now) for record in stack.time_waits()]
-    return {"sockets": sockets, "counters": dict(stack.counters)}
+    memory = {"used": stack.memory.used, "limit": stack.memory.limit}
+    return {"sockets": sockets, "counters": dict(stack.counters), "memory": memory}
 
 
 def _listener(listener: Listener) -> SocketRow:

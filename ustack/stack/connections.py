@@ -6,6 +6,7 @@ from ustack.stack.ip import HeaderTemplate, fixed_headers, flow_label
 from ustack.stack.services import Services
 from ustack.stack.time_waits import TimeWaits
 from ustack.tcp.handshake import clamp_receive_mss, initial_sequence_number, timestamp_offset
+from ustack.tcp.memory_pressure import release
 from ustack.tcp.state import TIME_WAIT
 from ustack.tcp.tcb import Endpoint, Tcb, retire
 
@@ -22,6 +23,7 @@ class Connections:
         self._table = services.flows.table
         self._wheel = services.wheel
         self._challenge_limit = services.challenge_limit
+        self._memory = services.memory
         self._time_waits = time_waits
         self._count = 0
 
@@ -43,6 +45,7 @@ class Connections:
             Endpoint(self._addresses.text(remote), remote_port),
             config,
             self._challenge_limit,
+            self._memory,
             isn,
             clamp_receive_mss(config, self._config.mtu, headers),
             headers,
@@ -73,6 +76,7 @@ class Connections:
         self._wheel.cancel(tcb)
         if tcb.fast_open is not None:
             tcb.fast_open.ended_at = now
+        release(tcb)
         if self._table.get(tcb.flow) is not tcb:
             return
         self._count -= 1

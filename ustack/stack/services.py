@@ -13,6 +13,7 @@ from ustack.stack.ip import Addresses, Output, PathMtus
 from ustack.stack.probe import Probe
 from ustack.stack.timer_wheel import TimerWheel
 from ustack.stack.trace import Tracer
+from ustack.tcp.memory import Memory
 from ustack.tcp.rate_limit import RateLimit
 
 
@@ -25,6 +26,7 @@ class Services:
         "config",
         "counters",
         "flows",
+        "memory",
         "output",
         "path_mtus",
         "probe",
@@ -56,3 +58,7 @@ class Services:
         self.output.tracer = tracer
         self.challenge_limit = RateLimit(config.challenge_acks_per_second, randrange)
         self.reset_limit = RateLimit(config.resets_per_second)
+        pressure = config.memory_pressure
+        if pressure is None:
+            pressure = config.memory_limit * 2 // 3
+        self.memory = Memory(config.memory_limit, pressure, config.max_orphans, self.counters)

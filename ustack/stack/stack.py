@@ -32,12 +32,13 @@ from ustack.stack.time_wait import TimeWait
 from ustack.stack.time_waits import TimeWaits
 from ustack.stack.trace import Tracer
 from ustack.stack.trains import MIN_FRAME, follows
-from ustack.tcp import ack_policy, user_calls
+from ustack.tcp import ack_policy, memory_pressure, user_calls
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.handshake import (
     NOP_NOP_TS,
     timestamps,
 )
+from ustack.tcp.memory_pressure import QUANTUM
 from ustack.tcp.receive_buffer import COPY_BELOW
 from ustack.tcp.segment import Segment
 from ustack.tcp.segment_arrives import continued, predicted, segment_arrives
@@ -89,6 +90,7 @@ class Stack:
         self._usable(config.tcp)
         services = Services(config, secret, randrange, probe, tracer)
         self.counters = services.counters
+        self.memory = services.memory
         self.addresses = services.addresses
         self.path_mtus = services.path_mtus
         self._probe = probe
@@ -212,7 +214,7 @@ class Stack:
                 plain = True
             else:
                 tsval, tsecr = None, 0
-        if type(found) is Tcb and plain and flags | PSH == ACK | PSH:
+        if type(found) is Tcb and plain and flags | PSH == ACK | PSH and not self.memory.full:
             # a view of a small piece costs more than a copy
             payload: Buffer = (
                 frame[text:end] if end - text < COPY_BELOW else memoryview(frame)[text:end]
@@ -456,6 +458,9 @@ class Stack:
             at = deadline(tcb)
             if at < tcb.due_at or (tcb.slot is None and at != NEVER):
                 self._wheel.insert(tcb, at, now)
+            waiting = tcb.receive_buffer.readable + tcb.send_buffer.end - tcb.snd.una
+            if waiting > QUANTUM or tcb.charged:
+                memory_pressure.settle(tcb)
         if tcb.events:
             self._eventful[tcb] = None
 
@@ -588,6 +593,10 @@ class Stack:
         room: int | None = None,
     ) -> int:
         """SEND; see user_calls.send."""
+        if self.memory.full and not tcb.closed and not tcb.fin_queued:
+            if not memory_pressure.may_write(tcb, len(data)):
+                tcb.send_full = True
+                return 0
         taken = user_calls.send(tcb, data, now, urgent=urgent, more=more, room=room)
         if taken and not tcb.dirty:
             tcb.dirty = True
@@ -597,6 +606,8 @@ class Stack:
     def receive(self, tcb: Tcb, limit: int, now: int) -> Buffer:
         """RECEIVE; see user_calls.receive."""
         data = user_calls.receive(tcb, limit, now)
+        if tcb.charged and not tcb.receive_buffer.readable:
+            memory_pressure.settle(tcb)
         if tcb.ack_now and not tcb.dirty:
             tcb.dirty = True
             self._dirty.append(tcb)
@@ -610,6 +621,8 @@ class Stack:
     def close(self, tcb: Tcb, now: int) -> None:
         """CLOSE; see user_calls.close."""
         user_calls.close(tcb, now)
+        if tcb.detached and not tcb.closed and memory_pressure.too_many_orphans(tcb):
+            user_calls.abort(tcb, now)
         self._mark(tcb)
 
     def abort(self, tcb: Tcb, now: int) -> None:

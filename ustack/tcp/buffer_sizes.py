@@ -14,6 +14,7 @@ MAX_UNSCALED_WINDOW = 0xFFFF  # RFC 7323 §2.2
 TIMESTAMP_OPTION = 12  # bytes on every segment, once agreed (RFC 7323 appendix A)
 OVERHEAD_HEADERS = 640  # bytes; Linux: headers and book-keeping of a segment to be sent ...
 OVERHEAD_RECEIVED = 424  # bytes; ... or received ...
+PRESSED_SEGMENTS = 4  # what a slow reader is offered while memory is short
 GROWING_BYTES = 128  # Linux: smaller segments do not count
 OVERHEAD_RECORD = 256  # bytes; ... and the record that describes it
 
@@ -55,7 +56,7 @@ def expand_send_buffer(tcb: Tcb) -> bool:
     Counted as Linux counts them, with the overhead of each segment.
     """
     config = tcb.config
-    if config.send_buffer is not None or tcb.congestion is None:
+    if config.send_buffer is not None or tcb.congestion is None or tcb.memory.pressure:
         return False
     segments = max(INITIAL_SEGMENTS, tcb.congestion.cwnd // tcb.snd.mss)
     wanted = 2 * segments * memory_of(tcb.snd.mss + OVERHEAD_HEADERS)
@@ -87,6 +88,10 @@ def widen_window(tcb: Tcb, arrived: int, *, in_order: bool = True) -> None:
     Linux: the peer hears of a window that grows at once.
     """
     buffer, clamp = tcb.receive_buffer, tcb.config.window_clamp
+    if tcb.memory.pressure:
+        if 2 * buffer.readable > buffer.ceiling:  # Linux tcp_adjust_rcv_ssthresh()
+            buffer.limit = min(buffer.limit, PRESSED_SEGMENTS * tcb.rcv.mss)
+        return
     room = buffer.ceiling - buffer.readable
     if in_order and tcb.config.receive_buffer is None:
         room += min(arrived, buffer.readable)
@@ -119,5 +124,7 @@ def text_was_read(tcb: Tcb, now: int) -> None:
         return
     unread = buffer.readable
     window = tuner.read(rcv.nxt - unread, unread, max(buffer.end - rcv.nxt, 0), now)
-    if window > buffer.ceiling and config.receive_buffer is None and config.moderate_receive_buffer:
+    if window <= buffer.ceiling or tcb.memory.pressure:
+        return
+    if config.receive_buffer is None and config.moderate_receive_buffer:
         buffer.ceiling = max(min(window, config.receive_buffer_max), buffer.ceiling)

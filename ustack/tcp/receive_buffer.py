@@ -123,6 +123,19 @@ class ReceiveBuffer:
         self.held = 0
 
     @property
+    def last_start(self) -> int:
+        """Where the last block behind a gap begins, 0: there is none."""
+        return self._starts[-1] if self._starts else 0
+
+    def drop_last(self) -> None:
+        """Forget the last block behind a gap: the memory is needed elsewhere."""
+        block = self._blocks.pop()
+        self._starts.pop()
+        self.held -= block.end - block.start + BLOCK_CHARGE
+        if block.start in self._recent:
+            self._recent.remove(block.start)
+
+    @property
     def out_of_order(self) -> int:
         """Number of blocks waiting behind a gap."""
         return len(self._blocks)

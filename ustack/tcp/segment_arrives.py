@@ -11,6 +11,7 @@ from ustack.tcp import (
     buffer_sizes,
     dubious_ack,
     ecn_handshake,
+    memory_pressure,
     mtu_probing,
     rates,
     tail_loss,
@@ -610,28 +611,13 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         _wait_behind_a_gap(tcb, start, payload)
         return None
     if payload:
-        if receive_buffer.held:
-            receive_buffer.insert(nxt, payload, in_order=True)
-            nxt = receive_buffer.collect(nxt)
-            tcb.ack_now = True  # RFC 5681 §4.2: a gap was filled, in whole or in part
-        else:
-            receive_buffer.append(payload)
-            nxt += len(payload)
-        tcb.counters.bytes_received += nxt - rcv.nxt
-        _adapt_acks(tcb, len(payload), seg.flags, now)
-        tcb.text_received_at = now
-        tcb.ack_owed += nxt - rcv.nxt
-        rcv.nxt = nxt
-        if nxt > edge:
-            rcv.adv = nxt
-        tcb.events |= READABLE
-        if seg.tsecr != tcb.ts_echoed:
-            measure_for_window(tcb, seg.tsecr, len(payload), now)
-        if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
-            tcb.flush_now = True
+        if tcb.memory.full and not memory_pressure.may_take(tcb, len(payload)):
+            tcb.ack_now = True
+            return None
+        _take_in_order(tcb, seg, payload, now)
     elif seg.len and not fin:
         tcb.ack_now = True  # nothing of it was inside the window
-    if rcv.fin == nxt:
+    if rcv.fin == rcv.nxt:
         _take_fin(tcb)
         tcb.ack_now = tcb.ack_now or not fin  # it waited behind a gap that was filled
     return None
@@ -640,8 +626,8 @@ def _receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
 def _wait_behind_a_gap(tcb: Tcb, start: int, payload: Buffer) -> None:
     """`payload` does not begin at RCV.NXT. Its ACK is a duplicate (RFC 5681 §4.2)."""
     tcb.counters.out_of_order += 1
-    if payload and not tcb.receive_buffer.insert(start, payload):
-        tcb.counters.out_of_window += 1
+    if payload:
+        memory_pressure.insert(tcb, start, payload)
     size = min(len(payload), tcb.rcv.mss)
     if size > tcb.rcv.mss_seen:
         tcb.rcv.mss_seen = size
@@ -649,6 +635,31 @@ def _wait_behind_a_gap(tcb: Tcb, start: int, payload: Buffer) -> None:
     if tcb.sack_on:  # Linux: else every duplicate ACK must look the same
         buffer_sizes.widen_window(tcb, len(payload), in_order=False)
     tcb.ack_now = tcb.flush_now = True
+
+
+def _take_in_order(tcb: Tcb, seg: Segment, payload: Buffer, now: int) -> None:  # hot
+    """`payload`, of `seg`, begins at RCV.NXT."""
+    rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
+    nxt = rcv.nxt
+    if receive_buffer.held:
+        receive_buffer.insert(nxt, payload, in_order=True)
+        nxt = receive_buffer.collect(nxt)
+        tcb.ack_now = True  # RFC 5681 §4.2: a gap was filled, in whole or in part
+    else:
+        receive_buffer.append(payload)
+        nxt += len(payload)
+    tcb.counters.bytes_received += nxt - rcv.nxt
+    _adapt_acks(tcb, len(payload), seg.flags, now)
+    tcb.text_received_at = now
+    tcb.ack_owed += nxt - rcv.nxt
+    rcv.nxt = nxt
+    if nxt > rcv.adv:
+        rcv.adv = nxt
+    tcb.events |= READABLE
+    if seg.tsecr != tcb.ts_echoed:
+        measure_for_window(tcb, seg.tsecr, len(payload), now)
+    if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
+        tcb.flush_now = True
 
 
 def _adapt_acks(tcb: Tcb, size: int, flags: int, now: int) -> None:

@@ -14,6 +14,7 @@ from ustack.tcp.chronograph import Chronograph
 from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.delivery_rate import DeliverySampler
 from ustack.tcp.fast_open import FastOpen
+from ustack.tcp.memory import Memory
 from ustack.tcp.mtu_search import MtuSearch
 from ustack.tcp.pacing import Pacer
 from ustack.tcp.rate_limit import RateLimit
@@ -185,6 +186,7 @@ class Tcb:
         "ato",
         "challenge_at",
         "challenge_limit",
+        "charged",
         "chronograph",
         "closed",
         "config",
@@ -213,6 +215,7 @@ class Tcb:
         "listener",
         "local",
         "marks",
+        "memory",
         "mtu",
         "nagle",
         "note",
@@ -267,6 +270,7 @@ class Tcb:
         remote: Endpoint,
         config: TcpConfig,
         challenge_limit: RateLimit,
+        memory: Memory,
         iss: int,
         rcv_mss: int,
         fixed_headers: int,
@@ -278,6 +282,8 @@ class Tcb:
         self.remote = remote
         self.config = config
         self.challenge_limit = challenge_limit  # of the whole stack (RFC 5961 §7)
+        self.memory = memory  # the same
+        self.charged = 0  # what our buffers have been charged there, bytes
         self.state: State = CLOSED
         self.passive = False  # opened by a listener (MUST-11)
         self.fast_open: FastOpen | None = None  # RFC 7413

@@ -5,6 +5,7 @@ TIME-WAIT has no timer here: stack/time_wait.py holds it.
 
 from ustack.errors import ConnectionTimedOut
 from ustack.tcp import ack_policy, dubious_ack, mtu_probing, tail_loss
+from ustack.tcp.memory_pressure import is_dispensable
 from ustack.tcp.state import FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import NEVER, Tcb, finish, report
 
@@ -150,7 +151,7 @@ def _persist_timeout(tcb: Tcb, now: int) -> None:
 def _give_up(tcb: Tcb, now: int, tries: int) -> bool:
     """R2 (RFC 9293 §3.8.3) has been reached after `tries` without an answer."""
     config = tcb.config
-    if tcb.detached and tries > config.orphan_retransmissions:
+    if tcb.detached and (tries > config.orphan_retransmissions or is_dispensable(tcb)):
         return True
     if config.r2_timeout_us is not None:
         since = tcb.stalled_since
