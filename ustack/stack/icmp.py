@@ -114,7 +114,7 @@ def _packet_too_big(
     for other in concerned:
         other.path_mtu_payload = payload
         resize_segments(other)
-        other.recovery.resend_all(other.scoreboard, other.snd.nxt)
+        other.recovery.resend_large(other.scoreboard, other.snd.mss, other.snd.nxt)
     return "icmp-path-mtu", concerned
 
 

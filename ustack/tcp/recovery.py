@@ -413,9 +413,19 @@ class Recovery:
     def resend_all(self, board: Scoreboard, nxt: int) -> None:
         """All in flight was thrown away, but not for congestion: it is to be sent again.
 
-        Its size was the reason (RFC 1191 §6.4), or a closed window. Linux tcp_simple_retransmit.
+        A closed window was the reason.
         """
         board.mark_all_lost()
+        self._resend_without_cut(nxt)
+
+    def resend_large(self, board: Scoreboard, size: int, nxt: int) -> None:
+        """What was larger than `size` was thrown away for that (RFC 1191 §6.4): it is to be sent
+        again, and the window stays. Linux tcp_simple_retransmit()."""
+        board.mark_large_lost(size)
+        if board.owed:
+            self._resend_without_cut(nxt)
+
+    def _resend_without_cut(self, nxt: int) -> None:
         self.phase = LOSS
         self.point = nxt
         self.frto = self.held = False
@@ -425,10 +435,7 @@ class Recovery:
         """The loss that has just begun an episode was none of congestion: what is marked lost is
         sent again, and that is all. Linux tcp_simple_retransmit, for a path MTU probe."""
         self.episodes -= 1
-        self.phase = LOSS
-        self.point = nxt
-        self.frto = self.held = False
-        self.undo = None
+        self._resend_without_cut(nxt)
 
     def _after_timeout(
         self, board: Scoreboard, congestion: CongestionControl, news: AckNews

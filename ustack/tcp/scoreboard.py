@@ -406,6 +406,13 @@ class Scoreboard:
             if not (entry.sacked or entry.lost):
                 self._lose(entry)
 
+    def mark_large_lost(self, size: int) -> None:
+        """Segments of more than `size` bytes did not fit through the path (RFC 1191 §6.4)."""
+        for entry in self._ranges:
+            if entry.end - entry.start > size and not entry.sacked:
+                if not (entry.lost and not entry.resent):
+                    self._lose(entry)
+
     def mark_all_lost(self, *, forget_sacks: bool = False, sent_until: int | None = None) -> None:
         """The retransmission timer expired: everything not SACKed is to be sent again.
 
