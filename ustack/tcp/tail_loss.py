@@ -6,6 +6,7 @@ from ustack.tcp.recovery import FAST, LOSS
 from ustack.tcp.tcb import NEVER, Tcb
 
 MAX_ACK_DELAY_US = 200_000  # Linux TCP_RTO_MIN: a lone segment may wait for a delayed ACK
+INITIAL_PTO_US = 1_000_000  # RFC 8985 §7.2: without a sample of the round trip
 TIMER_SLACK_US = 2_000  # Linux TCP_TIMEOUT_MIN at 1000 Hz
 
 
@@ -19,14 +20,15 @@ def schedule(tcb: Tcb, now: int) -> None:  # hot
         or board.sacked
         or board.lost
         or tcb.tail_probe_end is not None
-        or not srtt
         or tcb.recovery.phase is FAST
         or tcb.recovery.phase is LOSS
         or not tcb.snd.wnd
     ):
         timers.pto = NEVER
         return
-    wait = 2 * srtt + (TIMER_SLACK_US if board.in_flight > tcb.snd.mss else MAX_ACK_DELAY_US)
+    wait = INITIAL_PTO_US
+    if srtt:
+        wait = 2 * srtt + (TIMER_SLACK_US if board.in_flight > tcb.snd.mss else MAX_ACK_DELAY_US)
     pto = now + wait
     timers.pto = pto if pto < timers.rto else timers.rto
 
