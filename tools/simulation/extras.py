@@ -22,6 +22,7 @@ Extra = Callable[[random.Random, Scenario], Scenario]
 
 SAFE_SIZES = (400, 576, 1000, 1280, 1400)  # bytes of IP packets that black holes let through
 HOUR = 3600 * SECOND
+SHORT = 5000  # bytes
 IPV6_MIN_MTU = 1280  # RFC 8200 §5
 
 
@@ -47,7 +48,9 @@ def fast_open(rng: random.Random, scenario: Scenario) -> Scenario:
     first = [replace(one, fast_open=not one.simultaneous) for one in scenario.dialogues]
     last = max(one.start_us for one in first)
     again = [
-        replace(first[0], start_us=last + gap, port=None, simultaneous=False, fast_open=True)
+        replace(
+            shortened(first[0]), start_us=last + gap, port=None, simultaneous=False, fast_open=True
+        )
         for gap in rng.choice(((), (SECOND,), (SECOND, 2 * SECOND, 400 * SECOND)))
     ]
     free = rng.random() < 0.2
@@ -118,7 +121,17 @@ def crowd(rng: random.Random, scenario: Scenario) -> Scenario:
         start = rng.randrange(rng.choice((1, 100_000, 5 * SECOND, 100 * SECOND)))
         port = 41_000 + index % ports
         dialogues.append(Dialogue(client, server, start_us=start, port=port))
-    return replace(scenario, dialogues=(*scenario.dialogues, *dialogues))
+    others = map(shortened, scenario.dialogues)
+    return replace(scenario, dialogues=(*others, *dialogues))
+
+
+def shortened(dialogue: Dialogue) -> Dialogue:
+    """`dialogue` with little text: there are many of them."""
+    client, server = (
+        replace(plan, size=min(plan.size, SHORT), abort_at=min(plan.abort_at, SHORT, plan.size))
+        for plan in (dialogue.client, dialogue.server)
+    )
+    return replace(dialogue, client=client, server=server)
 
 
 def short_plan(rng: random.Random, ending: Ending) -> Plan:

@@ -33,6 +33,7 @@ from ustack.tcp.tcb import Endpoint, Tcb
 CLIENT_PORT = 40_000  # of the first dialogue; the others count up
 SERVER_PORT = 80
 SIMULTANEOUS_PORT = 50_000
+LONGEST_PORT_WAIT_US = 2048 * SECOND
 PORT_WAIT_US = SECOND  # until a port that is taken is tried again; twice as long each time
 MAX_CONNECTIONS = 32  # a small cap, so that a leak of one shows at the end
 WRAPS = 2  # different secrets and clocks; each costs a search
@@ -276,6 +277,9 @@ class World:
             if error.errno != errno.EADDRINUSE:
                 raise
             self.counters["port taken"] += 1  # by the dialogue before: wait until that is over
+            if wait_us >= LONGEST_PORT_WAIT_US:
+                self._users_give_up()  # or the port is never free again
+            wait_us = min(wait_us, LONGEST_PORT_WAIT_US)
             self.later(wait_us, partial(self._begin, index, dialogue, 2 * wait_us))
             return
         ends = _Ends(dialogue, client, server)
