@@ -1,6 +1,7 @@
 """What holds for every connection after every turn, whatever has happened (RFC 9293 §3.4)."""
 
 from tools.simulation.observer import BrokenRule
+from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW
 from ustack.tcp.scoreboard import Scoreboard
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from ustack.tcp.tcb import NEVER, Tcb
@@ -23,6 +24,8 @@ def check_connection(tcb: Tcb) -> None:
     check_sending(tcb, who)
     buffer = tcb.receive_buffer
     size = max(buffer.limit, buffer.ceiling)  # the limit is the window: with autotuning, it is less
+    if tcb.fast_open is not None and tcb.passive:
+        size += min(size, MAX_UNSCALED_WINDOW)  # text of the SYN; the SYN,ACK offers a whole window
     if buffer.readable > size + (1 << rcv.wscale):
         raise BrokenRule(f"{who}: {buffer.readable} bytes wait in a buffer of {size}")
     if buffer.held > 2 * size:

@@ -140,6 +140,9 @@ def patience(config: TcpConfig, its: Application) -> int:
     """µs of silence that a connection survives at least (RFC 9293 §3.8.3, R2)."""
     if not its.connected:
         first, tries = config.initial_rto_us, config.syn_retransmissions
+    elif its.tcb is not None and its.tcb.passive and its.tcb.snd.una == its.tcb.snd.iss:
+        # Fast Open: it could talk at once, but nobody has ever answered the SYN,ACK
+        first, tries = config.initial_rto_us, config.syn_ack_retransmissions + 1
     else:
         first, tries = config.min_rto_us, config.r2_retransmissions
         if its.closed:

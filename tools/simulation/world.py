@@ -26,6 +26,7 @@ from ustack.config import SECOND, StackConfig, TcpConfig
 from ustack.device.capture import CaptureProbe
 from ustack.device.link import Link
 from ustack.errors import UStackError
+from ustack.stack.fast_open import RESET_MEMORY_US
 from ustack.stack.sockets import Socket
 from ustack.stack.stack import Stack
 from ustack.tcp.tcb import Endpoint, Tcb
@@ -489,7 +490,9 @@ class World:
             for listener in stack.listeners():
                 if listener.half_open or listener.queue:
                     raise BrokenRule(f"{host.name}: the listener still counts a child")
-                if listener.pending is not None and listener.pending.count(host.time(self.now)):
+                if listener.pending is not None and listener.pending.count(
+                    host.time(self.now) + RESET_MEMORY_US
+                ):
                     raise BrokenRule(f"{host.name}: a Fast Open is still pending")
             if stack.half_open():
                 raise BrokenRule(f"{host.name}: a handshake is left in the SYN queue")
