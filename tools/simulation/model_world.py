@@ -294,11 +294,11 @@ class DuelWorld:
     def _users_give_up(self) -> bool:
         """Nothing moves any more: whoever waits, by right, for an end that is gone breaks off."""
         mine, model = self.application, self.model
-        if mine.tcb is None:
+        tcb = mine.tcb
+        if tcb is None and not mine.ended:
             mine.ended = model.over or model.waits_for_ever()
             return mine.ended
-        tcb = mine.tcb
-        if model.over and not mine.ended:
+        if tcb is not None and model.over and not mine.ended:
             settled = tcb.snd.una == tcb.snd.max and not len(tcb.send_buffer)
             if settled and not self.duel.config.keep_alive and model.reason != "orderly":
                 self.counters["forsaken"] += 1
