@@ -69,6 +69,7 @@ class Observer:
     """Both directions of every flow."""
 
     mtu: int
+    ghosts: bool = False  # a late ACK may open a connection that was over: it is a SYN cookie's
     directions: dict[FlowKey, Direction] = field(default_factory=dict)
     incarnations: dict[tuple[FlowKey, int], Direction] = field(default_factory=dict)  # and ISN
     segments: int = 0
@@ -194,6 +195,13 @@ class Observer:
         ack = near(header.ack, peers.end)
         if ack > peers.end:
             raise BrokenRule(f"{text(packet)}: acknowledges what was never sent")
+        if (
+            mine.ack is not None
+            and ack < mine.ack
+            and self.ghosts
+            and (mine.resets or mine.resets_got)
+        ):
+            mine.ack = None
         if mine.ack is not None and ack < mine.ack:
             raise BrokenRule(f"{text(packet)}: takes an acknowledgment back")
         scale = mine.wscale if mine.wscale is not None and peers.wscale is not None else 0

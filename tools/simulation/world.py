@@ -83,7 +83,7 @@ class World:
         gso_max = GSO_MAX if scenario.gso else 0
         link = Link(scenario.seed, scenario.there, scenario.back, scenario.mtu, gso_max)
         self.path = Path(link)
-        self.observer = Observer(scenario.mtu)
+        self.observer = Observer(scenario.mtu, scenario.may_send_cookies())
         self.path.on_fragmented = self.observer.delivered  # early: fragments are hard to follow
         near, far, prefix = ADDRESSES[scenario.family]
         first = scenario.dialogues[0]
