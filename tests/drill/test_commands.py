@@ -97,6 +97,8 @@ def test_anything_else_is_refused(text: str) -> None:
 )
 def test_a_pipeline_is_a_question(question: str) -> None:
     Run(question)
+    with pytest.raises(ScriptFailure, match="says no"):
+        Run(f"{question} | grep nothing-like-it")
 
 
 @pytest.mark.parametrize(

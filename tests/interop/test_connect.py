@@ -139,28 +139,27 @@ def test_a_full_backlog_of_ustack_only_delays_the_kernel(tmp_path: Path) -> None
     asyncio.run(scenario())
 
 
-async def echo_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seed: int) -> None:
-    """One of the parallel connections: its own data there and back, then closed in order."""
+async def echo_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seed: int) -> bool:
+    """One of the parallel connections, closed in order: whether its own data came back."""
     data = random.Random(seed).randbytes(EACH)
     writer.write(data)
     writer.write_eof()
-    assert await reader.read() == data
+    echoed = await reader.read()
     writer.close()
     await writer.wait_closed()
+    return echoed == data
 
 
 def test_200_parallel_connections_from_the_kernel_each_get_their_own_data(serve: Serve) -> None:
-    async def visit(address: str, seed: int) -> None:
-        await echo_once(*await asyncio.open_connection(address, ECHO), seed)
+    async def visit(address: str, seed: int) -> bool:
+        return await echo_once(*await asyncio.open_connection(address, ECHO), seed)
 
-    async def scenario() -> None:
+    async def scenario() -> list[bool]:
         addresses = [serving.address("ipv4"), serving.address("ipv6")]
-        async with asyncio.TaskGroup() as group:
-            for seed in range(PARALLEL):
-                group.create_task(visit(addresses[seed % 2], seed))
+        return await asyncio.gather(*(visit(addresses[seed % 2], seed) for seed in range(PARALLEL)))
 
     with serve() as serving:
-        asyncio.run(scenario())
+        assert asyncio.run(scenario()) == [True] * PARALLEL
 
 
 def test_200_parallel_connections_to_the_kernel_each_get_their_own_data(tmp_path: Path) -> None:
@@ -169,19 +168,20 @@ def test_200_parallel_connections_to_the_kernel_each_get_their_own_data(tmp_path
         writer.close()
         await writer.wait_closed()
 
-    async def visit(network: Network, address: str, seed: int) -> None:
+    async def visit(network: Network, address: str, seed: int) -> bool:
         reader, writer = await network.open_connection(address, PORT)
         assert isinstance(writer, Writer)
-        await echo_once(reader, writer, seed)
+        return await echo_once(reader, writer, seed)
 
-    async def scenario() -> None:
+    async def scenario() -> list[bool]:
         async with ustack_network(tmp_path) as network:
             addresses = [KERNEL_IPV4, KERNEL_IPV6]
             server = await asyncio.start_server(echo, addresses, PORT, backlog=PARALLEL)
-            async with asyncio.TaskGroup() as group:
-                for seed in range(PARALLEL):
-                    group.create_task(visit(network, addresses[seed % 2], seed))
+            echoed = await asyncio.gather(
+                *(visit(network, addresses[seed % 2], seed) for seed in range(PARALLEL))
+            )
             server.close()
             await server.wait_closed()
+            return echoed
 
-    asyncio.run(scenario())
+    assert asyncio.run(scenario()) == [True] * PARALLEL

@@ -1,5 +1,6 @@
 """Two stacks, every byte checked, over links with every fault. Each case is one fixed scenario."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 
@@ -49,7 +50,9 @@ def over(
 @pytest.mark.parametrize("loss", LOSSES, ids="loss-{:.0%}".format)
 def test_every_byte_arrives_through_loss(loss: float, family: int, gso: bool) -> None:
     link = LinkConfig(delay_us=10 * MS, loss=loss)
-    run(replace(over(link, seed=2, gso=gso), family=family))
+    result = run(replace(over(link, seed=2, gso=gso), family=family))
+    assert (result.counters["link lost"] > 0) == (loss > 0)
+    assert result.text >= 2 * SIZE + result.resent
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids="loss-{:.0%}".format)
@@ -66,11 +69,16 @@ def test_every_byte_arrives_through_loss(loss: float, family: int, gso: bool) ->
 def test_every_byte_arrives_through_every_mixture(
     loss: float, reorder: float, duplicate: float, corrupt: float
 ) -> None:
+    counters: Counter[str] = Counter()
     for seed, delay_us in ((10, 5 * MS), (11, 0)):
         link = LinkConfig(
             delay_us=delay_us, loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt
         )
-        run(over(link, seed=seed))
+        counters += run(over(link, seed=seed)).counters
+    assert (counters["link lost"] > 0) == (loss > 0)
+    assert (counters["link reordered"] > 0) == (reorder > 0)
+    assert (counters["link duplicated"] > 0) == (duplicate > 0)
+    assert (counters["link corrupted"] > 0) == (corrupt > 0)
 
 
 @pytest.mark.parametrize("sack, timestamps, window_scaling", list(product((False, True), repeat=3)))
@@ -79,23 +87,33 @@ def test_every_mixture_of_options_recovers(
 ) -> None:
     link = LinkConfig(delay_us=20 * MS, jitter_us=5 * MS, loss=0.05, reorder=0.05, duplicate=0.05)
     config = replace(PATIENT, sack=sack, timestamps=timestamps, window_scaling=window_scaling)
-    run(over(link, seed=20, config=config, gso=True))
-    run(over(link, seed=21, config=config))
+    for seed, gso in ((20, True), (21, False)):
+        result = run(over(link, seed=seed, config=config, gso=gso))
+        assert result.counters["link lost"] > 0
+        assert result.resent > 0
 
 
 def test_ends_with_different_options_agree() -> None:
     bare = replace(PATIENT, sack=False, timestamps=False, window_scaling=False)
     link = LinkConfig(delay_us=20 * MS, loss=0.05, reorder=0.05)
-    run(replace(over(link, seed=22), server=bare))
-    run(replace(over(link, seed=23), client=bare))
+    for bare_end in (
+        run(replace(over(link, seed=22), server=bare)),
+        run(replace(over(link, seed=23), client=bare)),
+    ):
+        for application in bare_end.applications[0]:
+            assert application is not None
+            assert application.tcb is not None
+            assert not application.tcb.sack_on
+            assert not application.tcb.ts_on
 
 
 @pytest.mark.parametrize("mtu", [68, 296, 576, 1280, 9000, 65535])
 def test_every_mtu_carries_a_dialogue(mtu: int) -> None:
     dialogue = Dialogue(Plan(200 * min(mtu - 52, 300)), Plan(2000))
     link = LinkConfig(delay_us=5 * MS, loss=0.03)
-    run(replace(over(link, seed=30), mtu=mtu, dialogues=(dialogue,)))
-    run(replace(over(link, seed=32, gso=True), mtu=mtu, dialogues=(dialogue,)))
+    for what in (over(link, seed=30), over(link, seed=32, gso=True)):
+        result = run(replace(what, mtu=mtu, dialogues=(dialogue,)))
+        assert result.counters["link too_large"] == 0
 
 
 @pytest.mark.parametrize("buffer", [1, 10, 500, 3000])
@@ -104,13 +122,17 @@ def test_a_tiny_receive_buffer_is_slow_but_safe(buffer: int, loss: float) -> Non
     link = LinkConfig(delay_us=2 * MS, loss=loss)
     config = replace(PATIENT, receive_buffer=buffer)
     dialogue = Dialogue(Plan(min(60 * buffer, 20_000)), Plan(3))
-    run(replace(over(link, seed=40, config=config), dialogues=(dialogue,)))
+    result = run(replace(over(link, seed=40, config=config), dialogues=(dialogue,)))
+    assert result.packets >= dialogue.client.size / buffer  # no segment is larger than the window
 
 
 def test_a_tiny_send_buffer_is_slow_but_safe() -> None:
     config = replace(PATIENT, send_buffer=100)
     dialogue = Dialogue(Plan(5_000), Plan(5_000))
-    run(replace(over(LinkConfig(delay_us=MS), seed=41, config=config), dialogues=(dialogue,)))
+    result = run(
+        replace(over(LinkConfig(delay_us=MS), seed=41, config=config), dialogues=(dialogue,))
+    )
+    assert result.packets >= 2 * 5_000 / 100  # no segment is larger than the buffer
 
 
 def test_a_road_that_loses_nothing_carries_nothing_twice() -> None:
@@ -124,7 +146,8 @@ def test_a_road_that_loses_nothing_carries_nothing_twice() -> None:
 def test_many_dialogues_share_a_bottleneck(family: int) -> None:
     link = LinkConfig(delay_us=10 * MS, rate_bps=2_000_000, queue=20)
     dialogues = tuple(Dialogue(Plan(20_000), Plan(20_000), start_us=n * MS) for n in range(8))
-    run(replace(over(link, seed=60), family=family, dialogues=dialogues))
+    result = run(replace(over(link, seed=60), family=family, dialogues=dialogues))
+    assert result.duration_us > 8 * 20_000 * 8 / 2  # text alone, µs at 2 bits per µs
 
 
 def test_numbers_pass_their_wrap_in_every_dialogue() -> None:

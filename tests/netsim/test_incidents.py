@@ -11,6 +11,8 @@ from tools.simulation.world import Result, World
 from ustack.config import SECOND, TcpConfig
 from ustack.device.link import LinkConfig
 from ustack.errors import ConnectionAborted, ConnectionReset, ConnectionTimedOut, UStackError
+from ustack.tcp.state import State
+from ustack.tcp.tcb import Tcb
 
 MS = 1_000  # µs
 SIZE = 100_000  # bytes
@@ -60,24 +62,33 @@ def orderly(what: Scenario) -> Result:
     return result
 
 
+def tcbs(result: Result) -> list[Tcb]:
+    """The two ends of the first dialogue, as they were last."""
+    ends = [end.tcb for end in result.applications[0] if end is not None]
+    return [tcb for tcb in ends if tcb is not None]
+
+
 @families
 @pytest.mark.parametrize("link", [LINK, LOSSY], ids=("clean", "lossy"))
 def test_both_ends_may_open_at_once(family: int, link: LinkConfig) -> None:
-    orderly(scenario(CALM, CALM, family=family, link=link, simultaneous=True))
+    result = orderly(scenario(CALM, CALM, family=family, link=link, simultaneous=True))
+    assert [tcb.passive for tcb in tcbs(result)] == [False, False]
 
 
 @families
 @pytest.mark.parametrize("link", [LINK, LOSSY], ids=("clean", "lossy"))
 def test_both_ends_may_close_at_once(family: int, link: LinkConfig) -> None:
     nothing = Plan(0)
-    orderly(scenario(nothing, nothing, family=family, link=link, simultaneous=True))
+    result = orderly(scenario(nothing, nothing, family=family, link=link, simultaneous=True))
+    assert [tcb.state for tcb in tcbs(result)] == [State.TIME_WAIT, State.TIME_WAIT]
 
 
 @families
 @pytest.mark.parametrize("link", [LINK, LOSSY], ids=("clean", "lossy"))
 def test_after_a_half_close_text_still_flows_the_other_way(family: int, link: LinkConfig) -> None:
-    orderly(scenario(Plan(100), SLOW, family=family, link=link))
-    orderly(scenario(SLOW, Plan(100), family=family, link=link))
+    for plans in ((Plan(100), SLOW), (SLOW, Plan(100))):
+        result = orderly(scenario(*plans, family=family, link=link))
+        assert result.duration_us > (SIZE / 2_000 - 1) * 20 * MS  # SLOW's pauses
 
 
 @pytest.mark.parametrize("link", [LINK, LOSSY], ids=("clean", "lossy"))
@@ -92,7 +103,8 @@ def test_a_window_that_stays_closed_for_hours_ends_no_connection() -> None:
     """RFC 9293 §3.8.6.1: as long as probes are answered, the connection stays open."""
     config = replace(KEEP_ALIVE, receive_buffer=8_000)
     stopping = Plan(0, stop_reading_at=10_000, stop_reading_us=6 * 60 * MINUTE)
-    orderly(scenario(CALM, stopping, config=config))
+    result = orderly(scenario(CALM, stopping, config=config))
+    assert result.duration_us > 6 * 60 * MINUTE
 
 
 @families
@@ -106,7 +118,9 @@ def test_a_dialogue_survives_a_black_out(family: int, cut_us: int) -> None:
 def test_an_idle_connection_does_not_notice_a_black_out() -> None:
     cut = (Incident(SECOND, Kind.CUT), Incident(SECOND + 30 * MINUTE, Kind.HEAL))
     late = Plan(2, writes=(1, 1), write_pause_us=(40 * MINUTE, 40 * MINUTE))
-    orderly(scenario(late, Plan(0, Ending.LAST), *cut, config=TcpConfig()))
+    result = orderly(scenario(late, Plan(0, Ending.LAST), *cut, config=TcpConfig()))
+    assert result.duration_us > 40 * MINUTE
+    assert result.resent == 0
 
 
 def test_a_cut_that_does_not_end_is_given_up_after_r2() -> None:
