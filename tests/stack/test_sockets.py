@@ -587,28 +587,30 @@ def test_quick_acks_can_be_switched_off_and_on(world: World, pair: tuple[Socket,
     assert client.getsockopt(c.IPPROTO_TCP, c.TCP_QUICKACK, world.now) == 1
 
 
-def test_text_that_was_held_back_is_not_overtaken_in_a_full_buffer(
-    world: World, pair: tuple[Socket, Socket]
-) -> None:
-    client, server = pair
+@pytest.fixture
+def holder(world: World, pair: tuple[Socket, Socket]) -> Socket:
+    """The client, whose send buffer is full of text that MSG_MORE holds back."""
+    client, _ = pair
     assert client.tcb is not None
     client.tcb.send_buffer.limit = 3
     world.call(client.send(b"held", c.MSG_MORE, world.now))
-    world.call(client.send(b"next", 0, world.now))
+    return client
+
+
+def test_text_that_was_held_back_is_not_overtaken_in_a_full_buffer(
+    world: World, pair: tuple[Socket, Socket], holder: Socket
+) -> None:
+    world.call(holder.send(b"next", 0, world.now))
     world.settle()
-    assert world.call(server.receive(8, c.MSG_WAITALL, world.now)).data == b"heldnext"
+    assert world.call(pair[1].receive(8, c.MSG_WAITALL, world.now)).data == b"heldnext"
 
 
 def test_what_is_held_back_leaves_with_the_shutdown_though_the_buffer_is_full(
-    world: World, pair: tuple[Socket, Socket]
+    world: World, pair: tuple[Socket, Socket], holder: Socket
 ) -> None:
-    client, server = pair
-    assert client.tcb is not None
-    client.tcb.send_buffer.limit = 3
-    world.call(client.send(b"held", c.MSG_MORE, world.now))
-    client.shutdown(c.SHUT_WR, world.now)
+    holder.shutdown(c.SHUT_WR, world.now)
     world.settle()
-    assert world.call(server.receive(100, c.MSG_WAITALL, world.now)).data == b"held"
+    assert world.call(pair[1].receive(100, c.MSG_WAITALL, world.now)).data == b"held"
 
 
 def test_a_window_opens_again_after_the_receive_buffer_was_made_much_smaller(

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from tests.stack.host import MS, SECOND, Host, both_versions, established
+from tests.stack.host import MS, SECOND, Host, Peer, both_versions, established
 from ustack.config import TcpConfig
+from ustack.tcp.tcb import Tcb
 
 KIB = 1024
 
@@ -61,6 +62,12 @@ def test_the_fin_waits_for_room_in_the_window() -> None:
 # The receive window and its updates (RFC 9293 §3.8.6.2.2)
 
 
+def fill(peer: Peer, segments: int) -> None:
+    """`segments` of 1000 octets, which nobody reads."""
+    for at in range(segments):
+        peer.send(".", 1 + 1000 * at, 1, b"x" * 1000)
+
+
 def test_the_right_edge_never_moves_to_the_left() -> None:
     # MUST-34 seen from the other side: §3.8.6 SHLD-14
     host, peer, _ = established(tcp=TcpConfig(receive_buffer=10_000, window_scaling=False))
@@ -80,8 +87,7 @@ def test_the_right_edge_never_moves_to_the_left() -> None:
 def test_a_reader_that_takes_little_causes_no_update_and_then_one() -> None:
     # SWS avoidance of the receiver, MUST-39
     host, peer, tcb = established(tcp=TcpConfig(receive_buffer=4000, mss=1000))
-    for at in range(1, 4001, 1000):
-        peer.send(".", at, 1, b"x" * 1000)
+    fill(peer, 4)
     assert host.stack.status(tcb, host.now).rcv_wnd == 0
     for _ in range(9):
         host.read(tcb, 100)
@@ -102,8 +108,7 @@ def test_of_a_small_buffer_half_is_enough_for_an_update() -> None:
 
 def test_a_probe_of_our_window_does_not_open_it_by_a_silly_amount() -> None:
     host, peer, tcb = established(tcp=TcpConfig(receive_buffer=4000, mss=1000))
-    for at in range(1, 4001, 1000):
-        peer.send(".", at, 1, b"x" * 1000)
+    fill(peer, 4)
     host.read(tcb, 400)
     peer.put(".", 4001, 1, b"y")
     host.turn()
@@ -126,8 +131,7 @@ def test_a_reader_that_keeps_pace_causes_no_acks() -> None:
 
 def test_a_window_that_has_become_small_is_at_least_doubled() -> None:
     host, peer, tcb = established(tcp=TcpConfig(receive_buffer=10_000, mss=1000))
-    for at in range(1, 9001, 1000):
-        peer.send(".", at, 1, b"x" * 1000)
+    fill(peer, 9)
     host.read(tcb, 999)
     assert peer.heard() == []
     host.read(tcb)
@@ -137,8 +141,7 @@ def test_a_window_that_has_become_small_is_at_least_doubled() -> None:
 
 def test_a_closed_window_is_reopened_at_once_when_the_reader_takes_everything() -> None:
     host, peer, tcb = established(tcp=TcpConfig(receive_buffer=4000))
-    for at in range(1, 4001, 1000):
-        peer.send(".", at, 1, b"x" * 1000)
+    fill(peer, 4)
     host.read(tcb)
     replies = peer.replies()
     assert [(str(reply), reply.window) for reply in replies] == [(". 1:1(0) ack 4001", 4000)]
@@ -147,12 +150,22 @@ def test_a_closed_window_is_reopened_at_once_when_the_reader_takes_everything() 
 # Zero windows (RFC 9293 §3.8.6.1)
 
 
-@both_versions
-def test_a_zero_window_is_probed_for_ever_while_it_is_answered(version: int) -> None:
-    host, peer, tcb = established(version, TcpConfig(persist_max_us=60 * SECOND), win=1000)
-    host.send(tcb, b"x" * 3000)
+def at_zero_window(
+    *texts: bytes, version: int = 4, tcp: TcpConfig | None = None
+) -> tuple[Host, Peer, Tcb]:
+    """`texts` are written; the peer has taken the first 1000 octets and closed its window."""
+    host, peer, tcb = established(version, tcp or TcpConfig(), win=1000)
+    for text in texts:
+        host.send(tcb, text)
     peer.heard()
     peer.send(".", 1, 1001, win=0)
+    return host, peer, tcb
+
+
+@both_versions
+def test_a_zero_window_is_probed_for_ever_while_it_is_answered(version: int) -> None:
+    config = TcpConfig(persist_max_us=60 * SECOND)
+    host, peer, tcb = at_zero_window(b"x" * 3000, version=version, tcp=config)
     start, times = host.now, []
     while host.now < start + 600 * SECOND:
         host.advance(SECOND // 100)
@@ -182,11 +195,7 @@ def test_a_window_that_never_was_open_is_probed_too() -> None:
 
 
 def test_an_octet_that_a_probe_delivered_is_not_sent_again() -> None:
-    host, peer, tcb = established(win=1000)
-    host.send(tcb, b"x" * 1000)
-    host.send(tcb, b"abc")
-    peer.heard()
-    peer.send(".", 1, 1001, win=0)
+    host, peer, _ = at_zero_window(b"x" * 1000, b"abc")
     host.advance(SECOND // 2)
     assert peer.heard() == [". 1001:1002(1) ack 1"]
     assert peer.send(".", 1, 1002, win=0) == []
@@ -194,21 +203,14 @@ def test_an_octet_that_a_probe_delivered_is_not_sent_again() -> None:
 
 
 def test_the_last_octet_probed_is_pushed() -> None:
-    host, peer, tcb = established(win=1000)
-    host.send(tcb, b"x" * 1000)
-    host.send(tcb, b"a")
-    peer.heard()
-    peer.send(".", 1, 1001, win=0)
+    host, peer, _ = at_zero_window(b"x" * 1000, b"a")
     host.advance(SECOND // 2)
     assert peer.heard() == ["P. 1001:1002(1) ack 1"]
 
 
 @both_versions
 def test_a_close_at_a_zero_window_sends_the_fin_after_the_text(version: int) -> None:
-    host, peer, tcb = established(version, win=1000)
-    host.send(tcb, b"x" * 1500)
-    peer.heard()
-    peer.send(".", 1, 1001, win=0)
+    host, peer, tcb = at_zero_window(b"x" * 1500, version=version)
     host.close(tcb)
     assert peer.heard() == []
     host.advance(SECOND // 2)
@@ -217,11 +219,8 @@ def test_a_close_at_a_zero_window_sends_the_fin_after_the_text(version: int) -> 
 
 
 def test_with_nothing_but_a_fin_left_the_fin_is_the_probe() -> None:
-    host, peer, tcb = established(win=1000)
-    host.send(tcb, b"x" * 1000)
+    host, peer, tcb = at_zero_window(b"x" * 1000)
     host.shutdown(tcb)
-    peer.heard()
-    peer.send(".", 1, 1001, win=0)
     host.advance(SECOND // 2)
     assert peer.heard() == ["F. 1001:1002(0) ack 1"]
     peer.send(".", 1, 1002, win=0)
@@ -229,10 +228,7 @@ def test_with_nothing_but_a_fin_left_the_fin_is_the_probe() -> None:
 
 
 def test_an_abort_at_a_zero_window_resets() -> None:
-    host, peer, tcb = established(win=1000)
-    host.send(tcb, b"x" * 1500)
-    peer.heard()
-    peer.send(".", 1, 1001, win=0)
+    host, peer, tcb = at_zero_window(b"x" * 1500)
     host.abort(tcb)
     assert peer.heard() == ["R. 1001:1001(0) ack 1"]
     assert host.is_clean()
@@ -261,10 +257,7 @@ def until_the_probe_is_due(host: Host) -> None:
 
 
 def test_a_window_that_opens_just_before_the_probe_makes_it_needless() -> None:
-    host, peer, tcb = established(win=1000)
-    host.send(tcb, b"x" * 2000)
-    peer.heard()
-    peer.send(".", 1, 1001, win=0)
+    host, peer, _ = at_zero_window(b"x" * 2000)
     until_the_probe_is_due(host)
     assert peer.send(".", 1, 1001, win=1000) == ["P. 1001:2001(1000) ack 1"]
 
