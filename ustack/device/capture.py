@@ -6,12 +6,13 @@ completed, so that Wireshark finds nothing to complain about. A failing file end
 never the stack.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ustack.device.base import Device
+from ustack.device.wrapper import WrapperDevice
 from ustack.errors import MalformedPacket
 from ustack.pcapng import LINK_RAW, Direction, Writer
 from ustack.wire import Buffer
@@ -82,7 +83,7 @@ class CaptureProbe:
             self.recorded += 1
 
 
-class CaptureDevice:
+class CaptureDevice(WrapperDevice):
     """The inner device, with every frame that passes recorded in `capture`."""
 
     def __init__(
@@ -93,22 +94,8 @@ class CaptureDevice:
         interface: str,
         now_to_epoch_ns: int,
     ) -> None:
-        self.mtu = inner.mtu
-        self.gso_max = inner.gso_max
-        self.checksum_offload = inner.checksum_offload
+        super().__init__(inner)
         self.capture = CaptureProbe(target, interface=interface, now_to_epoch_ns=now_to_epoch_ns)
-        self._inner = inner
-
-    @property
-    def on_readable(self) -> Callable[[], None] | None:
-        return self._inner.on_readable
-
-    @on_readable.setter
-    def on_readable(self, callback: Callable[[], None] | None) -> None:
-        self._inner.on_readable = callback
-
-    def fileno(self) -> int:
-        return self._inner.fileno()
 
     def read(self, budget: int, now: int) -> list[bytes]:
         frames = self._inner.read(budget, now)

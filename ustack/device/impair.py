@@ -7,11 +7,12 @@ For kernels without netem, and for the same faults on every platform. The faults
 import random
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ustack.device.base import Device
 from ustack.device.faults import Faults, LinkConfig
+from ustack.device.wrapper import WrapperDevice
 from ustack.errors import UsageError
 from ustack.wire import Buffer
 
@@ -69,7 +70,7 @@ def parse_impair(text: str) -> ImpairConfig:
     )
 
 
-class ImpairDevice:
+class ImpairDevice(WrapperDevice):
     """The inner device behind a bad network.
 
     Frames that are held come out when the driver reads at `next_deadline`. A super-segment is
@@ -78,25 +79,11 @@ class ImpairDevice:
     """
 
     def __init__(self, inner: Device, config: ImpairConfig) -> None:
-        self.mtu = inner.mtu
-        self.gso_max = inner.gso_max
-        self.checksum_offload = inner.checksum_offload
+        super().__init__(inner)
         self.outbound = Faults(config, random.Random(2 * config.seed))
         self.inbound = Faults(config, random.Random(2 * config.seed + 1))
-        self._inner = inner
         self._refused: deque[bytes] = deque()  # off the link, but the inner device was full
         self._retry_at = 0
-
-    @property
-    def on_readable(self) -> Callable[[], None] | None:
-        return self._inner.on_readable
-
-    @on_readable.setter
-    def on_readable(self, callback: Callable[[], None] | None) -> None:
-        self._inner.on_readable = callback
-
-    def fileno(self) -> int:
-        return self._inner.fileno()
 
     def read(self, budget: int, now: int) -> list[bytes]:
         self._release(now)
