@@ -44,7 +44,9 @@ class Cell:
     @property
     def seeds(self) -> int:
         """The more chance there is, the more runs the median is taken of."""
-        return 3 if not self.loss else 8 if self.loss < AIM_LOSS else 24
+        if self.loss >= AIM_LOSS:
+            return 24
+        return 8 if self.loss or self.reorder else 3
 
     @property
     def at_once(self) -> int:
