@@ -38,13 +38,13 @@ TCP_ROWS: list[set[str]] = [
     {"scoreboard", "syn_cookies", "siphash", "prr", "undo", "window_usage"},
     {"recovery", "fast_open"},
     {"tcb"},
-    {"ack_policy", "memory_pressure"},
+    {"ack_policy", "memory_pressure", "emit"},
     {"ecn", "tail_loss", "buffer_sizes", "rates"},
     {"accurate_ecn", "pieces"},
     {"ecn_handshake"},
     {"handshake"},
-    {"mtu_probing", "timestamp_echo"},
-    {"dubious_ack", "establish"},
+    {"mtu_probing", "timestamp_echo", "outgoing"},
+    {"dubious_ack", "establish", "probes", "text_arrives"},
     {"user_calls", "segment_arrives", "timeouts", "transmit"},
 ]
 PURE_LAYERS = ("wire", "tcp", "stack")

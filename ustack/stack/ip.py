@@ -259,7 +259,7 @@ class Output:
         urgent: int,
         note: str,
     ) -> bool:  # hot
-        """Send one segment, or super-segment, of `tcb` (transmit.Emit). False: device full."""
+        """Send one segment, or super-segment, of `tcb` (tcp.emit.Emit). False: device full."""
         template = tcb.header
         assert type(template) is HeaderTemplate
         length = 20 + len(options)  # TCP header

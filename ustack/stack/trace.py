@@ -53,7 +53,7 @@ class Tracer(Protocol):
         note: str,
         now: int,
     ) -> None:
-        """The device has taken a segment; the arguments are those of `transmit.Emit`."""
+        """The device has taken a segment; the arguments are those of `tcp.emit.Emit`."""
 
     def timers_expire(self, tcb: Tcb, now: int) -> None:
         """Timers of `tcb` are due by `now`; what they cause has not been done yet."""

@@ -5,12 +5,10 @@ its window. `Ecn` is the state of one connection, and exists only once ECN was a
 `ecn_handshake` makes it, `accurate_ecn` has the other feedback, that of RFC 9768.
 """
 
-from collections.abc import Sequence
-
 from ustack.tcp import ack_policy
+from ustack.tcp.emit import Emit, Outgoing, passing
 from ustack.tcp.segment import Segment
-from ustack.tcp.tcb import Emit, Tcb
-from ustack.wire import Buffer
+from ustack.tcp.tcb import Tcb
 from ustack.wire.ecn import CE, ECT0, NOT_ECT
 from ustack.wire.tcp import ACK, CWR, ECE, SYN
 
@@ -96,31 +94,24 @@ class Ecn:
     def emitter(self, tcb: Tcb, emit: Emit, now: int) -> Emit:
         """`emit` for this connection: with the flags, options and ECN field that are due."""
         self._begin_turn(tcb)
+        told = 0
 
-        def emit_with_ecn(
-            tcb: Tcb,
-            seq: int,
-            flags: int,
-            window: int,
-            options: bytes,
-            payload: Sequence[Buffer],
-            size: int,
-            urgent: int,
-            note: str,
-        ) -> bool:
+        def before(segment: Outgoing) -> Outgoing:
+            nonlocal told
             self.mark = NOT_ECT
+            seq, flags, _, options, _, size, _, note = segment
             if flags & SYN:
-                flags = self._on_syn(tcb, flags)
-                return emit(tcb, seq, flags, window, options, payload, size, urgent, note)
+                return segment._replace(flags=self._on_syn(tcb, flags))
             # RFC 3168 §6.1.5, §6.1.6: neither what is resent nor window probes
             fresh = size > 0 and seq >= tcb.snd.nxt and note != WINDOW_PROBE
             flags, options, told = self._leaving(tcb, flags, options, size, fresh, now)
-            if not emit(tcb, seq, flags, window, options, payload, size, urgent, note):
-                return False
-            self._left(told, now)
-            return True
+            return segment._replace(flags=flags, options=options)
 
-        return emit_with_ecn
+        def after(segment: Outgoing) -> None:
+            if not segment.flags & SYN:
+                self._left(told, now)
+
+        return passing(emit, after, before)
 
     def _begin_turn(self, tcb: Tcb) -> None:
         """Segments may leave now."""

@@ -5,8 +5,7 @@ Three modules act on it, one for each kind of event: user_calls, segment_arrives
 `header` (the packet template of stack/ip.py).
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from ustack.config import TcpConfig
 from ustack.errors import UStackError
@@ -27,7 +26,6 @@ from ustack.tcp.send_buffer import SendBuffer
 from ustack.tcp.send_marks import SendMarks
 from ustack.tcp.state import CLOSED, State, set_state
 from ustack.tcp.window_usage import WindowUsage
-from ustack.wire import Buffer
 
 if TYPE_CHECKING:
     from ustack.tcp.ecn import Ecn
@@ -371,24 +369,6 @@ class Tcb:
         self.header: object = None
         self.due_at = NEVER  # where the timer wheel holds this Tcb
         self.slot: object = None
-
-
-class Emit(Protocol):
-    """Hands one segment to IP. False: the device is full and took nothing."""
-
-    def __call__(
-        self,
-        tcb: Tcb,
-        seq: int,
-        flags: int,
-        window: int,
-        options: bytes,
-        payload: Sequence[Buffer],
-        size: int,
-        urgent: int,
-        note: str,
-    ) -> bool:
-        """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`."""
 
 
 def option_bytes(tcb: Tcb) -> int:

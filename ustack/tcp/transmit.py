@@ -7,22 +7,28 @@ packet may be a super-segment: `emit`'s owner knows how the device cuts it.
 from collections.abc import Sequence
 
 from ustack.tcp import ack_policy, mtu_probing, rates, tail_loss
-from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, syn_window, widen_window
+from ustack.tcp.buffer_sizes import syn_window, widen_window
 from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
 from ustack.tcp.congestion import CongestionControl
-from ustack.tcp.handshake import syn_options, timestamp, timestamps
+from ustack.tcp.emit import Emit
+from ustack.tcp.handshake import syn_options, timestamps
+from ustack.tcp.outgoing import (
+    acceptable_seq,
+    acknowledged,
+    options_due,
+    send_segment,
+    text_left,
+    window_field,
+)
 from ustack.tcp.pacing import Pacer, burst_size
 from ustack.tcp.pieces import remembering
+from ustack.tcp.probes import arm_persist, send_probe
 from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
-from ustack.tcp.seq import MASK32
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
-from ustack.tcp.tcb import NEVER, READABLE, REPORTED, Emit, Tcb
+from ustack.tcp.tcb import NEVER, READABLE, Tcb
 from ustack.wire import Buffer
-from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
-from ustack.wire.tcp_options import encode_options
+from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
 
-SACK_HEADER = 4  # bytes: NOP, NOP, kind, length (RFC 2018 §3)
-SACK_BLOCK = 8  # bytes
 RESEND_NOTES = {
     FAST: "fast retransmit",
     LOSS: "retransmission after RTO",
@@ -72,7 +78,7 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
         else:
             quantum = SUPER_QUANTUM if snd.gso_limit > snd.mss else QUANTUM
             done = _send_text(tcb, now, emit, quantum)
-    if tcb.probe_due and not _send_probe(tcb, now, emit):
+    if tcb.probe_due and not send_probe(tcb, now, emit):
         return False
     owed = tcb.ack_owed
     if owed and tcb.receive_buffer.limit < tcb.receive_buffer.ceiling:
@@ -81,89 +87,11 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
         tcb.ack_soon = ack_policy.due(tcb, owed, now)
     hold = hold_acks and (tcb.events & READABLE or owed <= tcb.rcv.mss_seen)
     if tcb.ack_now or (tcb.ack_soon and not (hold and tcb.listener is None)):
-        seq = _acceptable_seq(tcb)
-        if not emit(tcb, seq, ACK, _window(tcb), _options(tcb, now), (), 0, 0, ""):
+        seq = acceptable_seq(tcb)
+        if not emit(tcb, seq, ACK, window_field(tcb), options_due(tcb, now), (), 0, 0, ""):
             return False
-        _acknowledged(tcb)
+        acknowledged(tcb)
     return done
-
-
-def _acceptable_seq(tcb: Tcb) -> int:  # hot
-    """SEQ of a segment without text: SND.NXT, unless the peer has taken its window back.
-
-    Linux does that when its memory is full, and then drops what lies beyond the new edge, ACKs
-    included: with SND.NXT, two full peers would never hear each other again.
-    """
-    snd = tcb.snd
-    edge = snd.una + snd.wnd
-    return snd.nxt if snd.nxt < edge else edge
-
-
-def _acknowledged(tcb: Tcb) -> None:
-    """A segment with ACK = RCV.NXT has left: no ACK is owed."""
-    if tcb.quick_acks and tcb.ack_owed:
-        ack_policy.acknowledged(tcb)
-    tcb.ack_now = tcb.ack_soon = tcb.flush_now = False
-    tcb.ack_owed = tcb.pushed = 0
-    tcb.timers.delayed_ack = NEVER
-    tcb.last_ack_sent = tcb.rcv.nxt
-
-
-def _window(tcb: Tcb) -> int:  # hot
-    """The window field: RCV.WND, with silly-window avoidance (RFC 9293 §3.8.6.2.2).
-
-    The right edge moves only by min(half the buffer, one MSS) or more, and never to the left. The
-    field has a granularity of 2^wscale. It is rounded up, as Linux does, unless that would promise
-    more than the buffer holds. Where it is rounded down, the peer sees a smaller edge than before,
-    but may have filled the larger one, so that one still counts (RFC 7323 §2.4): without this, a
-    kernel that has sent those last bytes is never heard again, for its ACKs lie beyond the edge.
-    """
-    rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
-    nxt, adv, limit = rcv.nxt, rcv.adv, receive_buffer.limit
-    room = receive_buffer.ceiling - receive_buffer.readable
-    edge = nxt + (limit if limit < room else room)
-    if edge - adv >= rcv.mss or edge - adv >= limit >> 1:
-        adv = edge
-    shift = rcv.wscale
-    field = adv - nxt
-    if adv <= edge:
-        field += (1 << shift) - 1
-    field >>= shift
-    if field > 0xFFFF:
-        field = 0xFFFF
-    promised = nxt + (field << shift)
-    if promised > rcv.adv:  # rounded down or not, what was ever promised is in window
-        rcv.adv = promised  # (RFC 7323 §2.4)
-    return field
-
-
-def _options(tcb: Tcb, now: int) -> bytes:
-    """Timestamps, and SACK blocks while there is something to report."""
-    receive_buffer, rcv = tcb.receive_buffer, tcb.rcv
-    fin_waits = rcv.fin is not None and rcv.fin >= rcv.nxt
-    if tcb.sack_on and (receive_buffer.held or receive_buffer.duplicate is not None or fin_waits):
-        blocks = receive_buffer.sack_blocks()
-        if fin_waits:
-            _report_fin(blocks, rcv.fin)
-        room = tcb.path_mtu_payload - SACK_HEADER - (TIMESTAMP_OPTION if tcb.ts_on else 0)
-        if room < len(blocks) * SACK_BLOCK:  # a path MTU near 68 bytes
-            del blocks[max(room // SACK_BLOCK, 0) :]
-        return encode_options(
-            tsval=timestamp(tcb, now) if tcb.ts_on else None,
-            tsecr=tcb.ts_recent,
-            sack=tuple((a & MASK32, b & MASK32) for a, b in blocks),
-        )
-    return timestamps(tcb, now)
-
-
-def _report_fin(blocks: list[tuple[int, int]], fin: int | None) -> None:
-    """A FIN behind a gap has a sequence number and is reported with the rest (RFC 2018 §3)."""
-    assert fin is not None
-    for index, (left, right) in enumerate(blocks):
-        if right == fin:
-            blocks[index] = (left, right + 1)
-            return
-    blocks.append((fin, fin + 1))
 
 
 def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
@@ -176,7 +104,7 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
         return False
     if flags & ACK:
         tcb.rcv.adv = max(tcb.rcv.adv, tcb.rcv.nxt + window)
-        _acknowledged(tcb)
+        acknowledged(tcb)
     tcb.syn_due = False
     snd = tcb.snd
     if size:
@@ -204,17 +132,17 @@ def _send_early_ack(tcb: Tcb, now: int, emit: Emit) -> bool:
     """Answer what was not acceptable in SYN-RECEIVED (RFC 9293 §3.10.7.4, first)."""
     note = tcb.probe_due
     options = timestamps(tcb, now)  # no SACK: text that came with the SYN is behind no gap
-    if not emit(tcb, tcb.snd.nxt, ACK, _window(tcb), options, (), 0, 0, note):
+    if not emit(tcb, tcb.snd.nxt, ACK, window_field(tcb), options, (), 0, 0, note):
         return False
     tcb.probe_due = ""
-    _acknowledged(tcb)
+    acknowledged(tcb)
     return True
 
 
 def _send_reset(tcb: Tcb, now: int, emit: Emit) -> bool:
     """RST of ABORT (RFC 9293 §3.10.5), with timestamps (RFC 7323 §3.2). Linux: and with an ACK."""
     options = timestamps(tcb, now)
-    if not emit(tcb, _acceptable_seq(tcb), RST | ACK, 0, options, (), 0, 0, "abort"):
+    if not emit(tcb, acceptable_seq(tcb), RST | ACK, 0, options, (), 0, 0, "abort"):
         return False
     tcb.reset_due = False
     return True
@@ -231,7 +159,7 @@ def _send_cut(tcb: Tcb, now: int, emit: Emit) -> bool:
     half = max(tcb.recovery.window(tcb.congestion) // mss // 2, 1)  # Linux tcp_cwnd_test()
     piece = burst_size(rates.pacing_rate(tcb), mss, tcb.rtt.min_rtt, tcb.config.cut_segments)
     snd.gso_limit = min(limit, piece, half * mss)
-    done = _send_text(tcb, now, remembering(emit), QUANTUM)
+    done = _send_text(tcb, now, remembering(tcb, emit), QUANTUM)
     snd.gso_limit = limit
     return done
 
@@ -307,7 +235,7 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
         flags = ACK | PSH if buffer.push_at(end) or size > mss else ACK
         if fin:
             flags = flags | FIN if size else ACK | FIN
-        if not _send_segment(tcb, seq, end, flags, now, emit, ""):
+        if not send_segment(tcb, seq, end, flags, now, emit, ""):
             if sent_new:
                 tail_loss.after_sending(tcb, now)
             return False
@@ -335,7 +263,7 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
         snd.nxt < buffer.end or tcb.send_full or chronograph.running == PEER_WINDOW
     ):
         _note_limit(tcb, quota, now)
-    _arm(tcb, now)
+    arm_persist(tcb, now)
     return True
 
 
@@ -365,9 +293,11 @@ def _send_lone(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     tcb.override = False
     flags = ACK | PSH if buffer.push_at(end) else ACK
     options, size = timestamps(tcb, now), end - start
-    if not emit(tcb, start, flags, _window(tcb), options, buffer.views(start, end), size, 0, ""):
+    if not emit(
+        tcb, start, flags, window_field(tcb), options, buffer.views(start, end), size, 0, ""
+    ):
         return False
-    _text_left(tcb, start, end, now)
+    text_left(tcb, start, end, now)
     if size != snd.mss:
         snd.small_end = end
     _now_in_flight(tcb, start, end, size, now)
@@ -396,7 +326,7 @@ def _send_burst(tcb: Tcb, limit: int, now: int, emit: Emit) -> int:  # hot
     count = min(limit, tcb.send_buffer.end - start, snd.una + snd.wnd - start) // step
     if count < 2 or snd.up is not None or tcb.marks is not None or tcb.ecn is not None:
         return 0
-    options, window, views = timestamps(tcb, now), _window(tcb), tcb.send_buffer.views
+    options, window, views = timestamps(tcb, now), window_field(tcb), tcb.send_buffer.views
     flags = ACK | PSH  # Linux: PSH on what is cut into several segments
     whole = views(start, start + count * step)
     text = memoryview(whole[0]) if len(whole) == 1 else None  # most often it is one write
@@ -407,7 +337,7 @@ def _send_burst(tcb: Tcb, limit: int, now: int, emit: Emit) -> int:  # hot
             break
         at = end
     if at > start:
-        _text_left(tcb, start, at, now)
+        text_left(tcb, start, at, now)
         _now_in_flight(tcb, start, at, at - start, now)
     return at - start
 
@@ -439,7 +369,7 @@ def _send_lost(tcb: Tcb, now: int, emit: Emit, budget: int) -> int:
         budget -= size
     if budget > 0 and tcb.scoreboard.owed and tcb.recovery.phase is LOSS:
         tcb.usage.sent(tcb.snd.una, tcb.snd.nxt, True)
-        _arm(tcb, now)
+        arm_persist(tcb, now)
         return NOTHING_NEW
     return max(budget, 0)
 
@@ -471,7 +401,7 @@ def _probe_path(tcb: Tcb, quota: int, now: int, emit: Emit) -> int:
     start, end, mss = snd.nxt, snd.nxt + size, snd.mss
     flags = ACK | PSH if tcb.send_buffer.push_at(end) else ACK
     snd.mss = size  # or a device with segmentation offload would cut it
-    taken = _send_segment(tcb, start, end, flags, now, emit, "path MTU probe")
+    taken = send_segment(tcb, start, end, flags, now, emit, "path MTU probe")
     snd.mss = mss
     if not taken:
         return quota
@@ -546,47 +476,6 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
     return size
 
 
-def _send_segment(
-    tcb: Tcb, start: int, end: int, flags: int, now: int, emit: Emit, note: str
-) -> bool:  # hot
-    """Emit [start, end) of the send buffer; it acknowledges too."""
-    urgent = 0
-    up = tcb.snd.up
-    if up is not None:
-        if start < up:
-            flags |= URG
-            urgent = min(up - start, 0xFFFF)  # MUST-62
-        elif tcb.snd.una >= up:
-            tcb.snd.up = None
-    # never SACK blocks: the size of a segment must not depend on them
-    options = timestamps(tcb, now)
-    payload = tcb.send_buffer.views(start, end) if end > start else ()
-    if not emit(tcb, start, flags, _window(tcb), options, payload, end - start, urgent, note):
-        return False
-    _text_left(tcb, start, end, now)
-    return True
-
-
-def _text_left(tcb: Tcb, start: int, end: int, now: int) -> None:  # hot
-    """[start, end) was emitted, for the first time or again; its segments acknowledge too."""
-    if now - tcb.text_received_at < tcb.ato:
-        ack_policy.answered(tcb)
-    if not tcb.receive_buffer.held:
-        _acknowledged(tcb)
-    tcb.last_data_sent_at = now
-    size, mss = end - start, tcb.snd.mss
-    if size > mss:
-        tcb.counters.data_segments_out += -(-size // mss)
-    elif size:
-        tcb.counters.data_segments_out += 1
-    if tcb.marks is not None and tcb.marks.sent(start, end, now):
-        tcb.events |= REPORTED
-    if tcb.stalled_since == NEVER:
-        tcb.stalled_since = now
-    if tcb.timers.user == NEVER and tcb.config.user_timeout_us is not None:
-        tcb.timers.user = now + tcb.config.user_timeout_us
-
-
 def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     """Send the first lost range again, as much as the windows allow.
 
@@ -622,120 +511,10 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     if start < text_end and (cut or buffer.pushed_at(text_end)):
         flags |= PSH
     note = RESEND_NOTES[recovery.phase]
-    if not _send_segment(tcb, start, text_end, flags, now, emit, note):
+    if not send_segment(tcb, start, text_end, flags, now, emit, note):
         return -1
     board.resend(start, end, now, -(-(end - start) // snd.mss))
     if start == snd.una or tcb.timers.rto == NEVER:
         tcb.timers.rto = now + tcb.rtt.rto
     recovery.resent(end - start, now)
     return end - start
-
-
-def _send_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
-    """A zero-window probe, a keep-alive, or an ACK with a reason of its own."""
-    snd, note = tcb.snd, tcb.probe_due
-    if note == "tail loss probe":
-        sent = _send_tail_probe(tcb, now, emit)
-    elif note == "zero-window probe":
-        sent = _send_window_probe(tcb, now, emit)
-    elif note == "keep-alive":
-        # SHLD-12: no data, and a sequence number that the peer has acknowledged
-        sent = emit(tcb, snd.una - 1, ACK, _window(tcb), _options(tcb, now), (), 0, 0, note)
-    else:
-        seq = _acceptable_seq(tcb)
-        sent = emit(tcb, seq, ACK, _window(tcb), _options(tcb, now), (), 0, 0, note)
-        if sent:
-            _acknowledged(tcb)
-    if sent:
-        tcb.probe_due = ""
-    return sent
-
-
-def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
-    """One segment that makes the peer say what it has: new text if there is any, whatever the
-    congestion window says, else the last segment again (RFC 8985 §7.3)."""
-    snd, board, buffer = tcb.snd, tcb.scoreboard, tcb.send_buffer
-    if not board.in_flight or tcb.tail_probe_end is not None:
-        return True
-    if tcb.sampler is not None:
-        rates.before_sending(tcb, now)
-    end = min(snd.nxt + snd.mss, buffer.end, snd.una + snd.wnd)
-    tcb.tail_probe_resent = 0
-    if end > snd.nxt:
-        if tcb.pacer is not None and not tcb.pacer.due(now):
-            return True  # Linux: the next burst will be the probe
-        start = snd.nxt
-        flags = ACK | PSH if buffer.push_at(end) else ACK
-        if not _send_segment(tcb, start, end, flags, now, emit, tcb.probe_due):
-            return False
-        snd.nxt = end
-        snd.max = max(snd.max, end)
-        board.sent(start, end, now)
-    else:
-        span = board.last(snd.mss)
-        assert span is not None
-        start, end = span
-        text_end = min(end, buffer.end)
-        flags = ACK | PSH | FIN if end > text_end else ACK | PSH
-        if not _send_segment(tcb, start, text_end, flags, now, emit, tcb.probe_due):
-            return False
-        board.probed(start, end, now)
-        tcb.tail_probe_resent = end - start
-    tcb.tail_probe_end = snd.nxt
-    return True
-
-
-def _send_window_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
-    """One octet beyond the edge of a zero window (RFC 9293 §3.8.6.1), or the FIN.
-
-    It is not entered in the scoreboard and SND.NXT stays: if the peer takes it, its ACK moves
-    SND.NXT; if not, it was never sent as far as the rest is concerned.
-    """
-    snd, buffer = tcb.snd, tcb.send_buffer
-    start = snd.una
-    if snd.wnd:
-        return True  # the window has opened meanwhile
-    if not tcb.config.probe_with_text:
-        seq = snd.una - 1
-        return emit(tcb, seq, ACK, _window(tcb), _options(tcb, now), (), 0, 0, tcb.probe_due)
-    if start < buffer.end:
-        end, flags = start + 1, ACK
-        if end == buffer.end:
-            flags |= PSH
-        sent = _send_segment(tcb, start, end, flags, now, emit, tcb.probe_due)
-    elif tcb.fin_queued and start == buffer.end:  # else it has been acknowledged meanwhile
-        end = start + 1
-        sent = _send_segment(tcb, start, start, ACK | FIN, now, emit, tcb.probe_due)
-        if sent:
-            snd.fin = start
-    else:
-        return True
-    if sent:
-        snd.max = max(snd.max, end)
-        if tcb.timers.rto == NEVER:
-            _arm(tcb, now)
-    return sent
-
-
-def _arm(tcb: Tcb, now: int) -> None:
-    """Something waits although nothing is in flight: only a timer can move it on.
-
-    A zero window is probed after one RTO, then at doubling intervals (SHLD-29, SHLD-30); a window
-    too small for a segment is used after the override time of silly-window avoidance.
-    """
-    snd, timers = tcb.snd, tcb.timers
-    if tcb.scoreboard.in_flight:
-        timers.persist = NEVER
-        return
-    waiting = snd.nxt < tcb.send_buffer.end or (
-        tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin)
-    )
-    if not waiting:
-        timers.persist = NEVER
-    elif timers.persist == NEVER:
-        config = tcb.config
-        if snd.wnd:
-            timers.persist = now + config.sws_override_us
-        else:
-            interval = max(tcb.rtt.base, config.persist_min_us) << min(tcb.persist_shift, 32)
-            timers.persist = now + min(interval, config.persist_max_us)

@@ -1,0 +1,125 @@
+"""Segments that only ask for an answer: window probes, keep-alives and tail loss probes."""
+
+from ustack.tcp import rates
+from ustack.tcp.emit import Emit
+from ustack.tcp.outgoing import (
+    acceptable_seq,
+    acknowledged,
+    options_due,
+    send_segment,
+    window_field,
+)
+from ustack.tcp.tcb import NEVER, Tcb
+from ustack.wire.tcp import ACK, FIN, PSH
+
+
+def send_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """A zero-window probe, a keep-alive, or an ACK with a reason of its own."""
+    snd, note = tcb.snd, tcb.probe_due
+    if note == "tail loss probe":
+        sent = _send_tail_probe(tcb, now, emit)
+    elif note == "zero-window probe":
+        sent = _send_window_probe(tcb, now, emit)
+    elif note == "keep-alive":
+        # SHLD-12: no data, and a sequence number that the peer has acknowledged
+        sent = emit(tcb, snd.una - 1, ACK, window_field(tcb), options_due(tcb, now), (), 0, 0, note)
+    else:
+        seq = acceptable_seq(tcb)
+        sent = emit(tcb, seq, ACK, window_field(tcb), options_due(tcb, now), (), 0, 0, note)
+        if sent:
+            acknowledged(tcb)
+    if sent:
+        tcb.probe_due = ""
+    return sent
+
+
+def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """One segment that makes the peer say what it has: new text if there is any, whatever the
+    congestion window says, else the last segment again (RFC 8985 §7.3)."""
+    snd, board, buffer = tcb.snd, tcb.scoreboard, tcb.send_buffer
+    if not board.in_flight or tcb.tail_probe_end is not None:
+        return True
+    if tcb.sampler is not None:
+        rates.before_sending(tcb, now)
+    end = min(snd.nxt + snd.mss, buffer.end, snd.una + snd.wnd)
+    tcb.tail_probe_resent = 0
+    if end > snd.nxt:
+        if tcb.pacer is not None and not tcb.pacer.due(now):
+            return True  # Linux: the next burst will be the probe
+        start = snd.nxt
+        flags = ACK | PSH if buffer.push_at(end) else ACK
+        if not send_segment(tcb, start, end, flags, now, emit, tcb.probe_due):
+            return False
+        snd.nxt = end
+        snd.max = max(snd.max, end)
+        board.sent(start, end, now)
+    else:
+        span = board.last(snd.mss)
+        assert span is not None
+        start, end = span
+        text_end = min(end, buffer.end)
+        flags = ACK | PSH | FIN if end > text_end else ACK | PSH
+        if not send_segment(tcb, start, text_end, flags, now, emit, tcb.probe_due):
+            return False
+        board.probed(start, end, now)
+        tcb.tail_probe_resent = end - start
+    tcb.tail_probe_end = snd.nxt
+    return True
+
+
+def _send_window_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
+    """One octet beyond the edge of a zero window (RFC 9293 §3.8.6.1), or the FIN.
+
+    It is not entered in the scoreboard and SND.NXT stays: if the peer takes it, its ACK moves
+    SND.NXT; if not, it was never sent as far as the rest is concerned.
+    """
+    snd, buffer = tcb.snd, tcb.send_buffer
+    start = snd.una
+    if snd.wnd:
+        return True  # the window has opened meanwhile
+    if not tcb.config.probe_with_text:
+        seq = snd.una - 1
+        return emit(
+            tcb, seq, ACK, window_field(tcb), options_due(tcb, now), (), 0, 0, tcb.probe_due
+        )
+    if start < buffer.end:
+        end, flags = start + 1, ACK
+        if end == buffer.end:
+            flags |= PSH
+        sent = send_segment(tcb, start, end, flags, now, emit, tcb.probe_due)
+    elif tcb.fin_queued and start == buffer.end:  # else it has been acknowledged meanwhile
+        end = start + 1
+        sent = send_segment(tcb, start, start, ACK | FIN, now, emit, tcb.probe_due)
+        if sent:
+            snd.fin = start
+    else:
+        return True
+    if sent:
+        snd.max = max(snd.max, end)
+        if tcb.timers.rto == NEVER:
+            arm_persist(tcb, now)
+    return sent
+
+
+def arm_persist(tcb: Tcb, now: int) -> None:
+    """Something waits although nothing is in flight: only a timer can move it on.
+
+    A zero window is probed after one RTO, then at doubling intervals (SHLD-29, SHLD-30); a window
+    too small for a segment is used after the override time of silly-window avoidance.
+    """
+    snd, timers = tcb.snd, tcb.timers
+    if tcb.scoreboard.in_flight:
+        timers.persist = NEVER
+        return
+    waiting = snd.nxt < tcb.send_buffer.end or (
+        tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin)
+    )
+    if not waiting:
+        timers.persist = NEVER
+    elif timers.persist == NEVER:
+        config = tcb.config
+        if snd.wnd:
+            timers.persist = now + config.sws_override_us
+        else:
+            interval = max(tcb.rtt.base, config.persist_min_us) << min(tcb.persist_shift, 32)
+            timers.persist = now + min(interval, config.persist_max_us)
