@@ -81,6 +81,25 @@ def test_a_block_may_cut_ranges_anywhere() -> None:
     ]
 
 
+def test_a_block_behind_a_new_gap_leaps() -> None:
+    board = board_of(10)
+
+    def leaps(left: int, right: int, una: int = 0) -> bool:
+        board.begin_ack()
+        sack(board, (left, right), una=una)
+        board.ack(UNA + una * MSS)
+        return board.leapt()
+
+    assert leaps(2, 3)  # behind two that are missing
+    assert not leaps(2, 4)  # in order since then
+    assert not leaps(2, 4)  # nothing new
+    assert leaps(6, 7)
+    assert not leaps(4, 5)  # late
+    assert not leaps(6, 8, una=5)
+    assert leaps(9, 10, una=5)
+    assert not leaps(10, 10, una=10)
+
+
 def test_three_sacked_ranges_above_make_a_range_lost() -> None:
     # RFC 6675 §4 IsLost: DupThresh discontiguous SACKed sequences
     board = board_of(10)

@@ -145,5 +145,5 @@ class DeliverySampler:
             prior_delivered=origin.delivered,
             app_limited=origin.app_limited,
             in_flight=origin.in_flight,
-            lost=self.lost - origin.lost,
+            lost=max(self.lost - origin.lost, 0),  # what was excused since was counted there
         )

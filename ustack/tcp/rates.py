@@ -93,12 +93,24 @@ def _tell_model(
 ) -> None:
     """BBR hears of losses first, then of the ACK."""
     board = tcb.scoreboard
+    if model.excused:
+        sampler.lost -= model.excused
+        model.excused = 0
     lost = _note_losses(sampler, board.losses, model)
+    rtt = now - sampler.newest_sent_at
+    if not sampler.newest_once:
+        if rtt < model.min_rtt:  # the first copy has arrived (RFC 8985 §6.2 step 2)
+            origin = None
+        rtt = 0
+    elif board.leapt():
+        rtt = 0  # it has overtaken others, who need longer
+    if sampler.interval < model.min_rtt:
+        sampler.size = 0  # the model's least round trip may be longer: no leap counts there
     ack = Ack(
         sample=sampler.sample(origin) if origin is not None else NO_SAMPLE,
         newly_acked=newly_acked,
         newly_lost=lost,
-        rtt=now - sampler.newest_sent_at if origin is not None and sampler.newest_once else 0,
+        rtt=rtt if origin is not None else 0,
         in_flight=board.pipe(),
         delivered=sampler.delivered,
         cwnd_limited=tcb.usage.limited,

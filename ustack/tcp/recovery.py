@@ -451,6 +451,8 @@ class Recovery:
             self.rack.on_recovered()
             if self.sack or news.una > self.point:
                 self.phase = OPEN
+                if congestion.own_recovery:  # slow start finds the others their window
+                    congestion.on_recovered(news.now)
             return
         if not self.sack:
             if news.duplicate and news.nxt > self.point:  # new text of F-RTO has arrived

@@ -469,6 +469,14 @@ class Scoreboard:
         self.bytes_resent += end - start
         self.retransmissions += segments
 
+    def leapt(self) -> bool:
+        """Since `begin_ack` a range was SACKed, above all others, that does not adjoin them: what
+        is between was lost, or overtaken."""
+        before, after = self.sacked_before, self.highest_sacked
+        if after <= before or not self._ranges or after <= self._starts[0]:
+            return False
+        return self._starts[max(bisect_left(self._starts, after) - 1, 0)] > before
+
     def was_resent(self, start: int, end: int) -> bool:
         """Something of [start, end) that is still in flight was sent more than once."""
         ranges = self._ranges

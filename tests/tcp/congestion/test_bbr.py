@@ -248,6 +248,17 @@ def test_a_probe_that_loses_more_than_two_percent_ends(lost: int, phase: State) 
     assert (path.bbr.inflight_longterm < INFINITE) == (phase is DOWN)
 
 
+def test_a_single_segment_is_no_loss_rate() -> None:
+    # LossThresh: one of 30 is more than 2 %, as any one is where less than 50 are in flight
+    path = cruising()
+    path.until(UP)
+    path.lose(30 * MSS, MSS)
+    path.ack(lost=MSS, tx_in_flight=30 * MSS)
+    assert path.bbr.phase is UP and path.bbr.inflight_longterm == INFINITE
+    path.lose(30 * MSS, 2 * MSS)
+    assert path.bbr.phase is DOWN
+
+
 def test_the_bound_is_where_the_loss_rate_passed_two_percent() -> None:
     # BBRInflightAtLoss: in a burst of 20 segments behind 180, none lost before
     path = cruising()
@@ -339,6 +350,34 @@ def test_a_needless_recovery_is_taken_back() -> None:
     path.bbr.on_undo(cwnd, 0, path.now)
     assert path.bbr.bw_shortterm == path.bbr.inflight_shortterm == INFINITE
     assert path.bbr.cwnd >= cwnd
+
+
+def test_startup_goes_on_if_the_losses_that_ended_it_were_none() -> None:
+    # §5.5.10.3; the bound of §5.3.1.3 goes with them
+    path = Path()
+    path.ack(100_000)
+    path.bbr.on_loss(0, path.now)
+    path.ack(200_000, in_flight=50 * MSS)
+    for _ in range(6):
+        path.lose(50 * MSS, 2 * MSS)
+    path.ack(400_000, in_flight=50 * MSS, newly_lost=6 * MSS)
+    assert path.bbr.phase is DRAIN and path.bbr.inflight_longterm < INFINITE
+    path.bbr.on_undo(0, 0, path.now)
+    path.ack(800_000, in_flight=50 * MSS)
+    assert path.bbr.phase is STARTUP and path.bbr.inflight_longterm == INFINITE
+    assert path.bbr.pacing_rate == 800_000 * 277 * 99 // 10_000
+
+
+def test_what_a_needless_recovery_called_lost_is_excused() -> None:
+    # or RS.lost of the samples to come would lower the bound again
+    path = cruising()
+    path.bbr.on_loss(0, path.now)
+    for _ in range(3):
+        path.lose(BDP, MSS)
+    path.bbr.on_undo(0, 0, path.now)
+    assert path.bbr.excused == 3 * MSS
+    path.bbr.on_undo(0, 0, path.now)
+    assert path.bbr.excused == 3 * MSS
 
 
 def test_after_idling_the_rate_is_the_bandwidth_and_not_more() -> None:

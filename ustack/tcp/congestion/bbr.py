@@ -121,6 +121,7 @@ class Bbr:
         "_inflight_latest",
         "_initial",
         "_loss_in_round",
+        "_lost_in_episode",
         "_loss_ranges",
         "_loss_round_delivered",
         "_loss_round_start",
@@ -147,6 +148,7 @@ class Bbr:
         "bw_latest",
         "bw_shortterm",
         "cwnd",
+        "excused",
         "full_bw_reached",
         "inflight_longterm",
         "inflight_shortterm",
@@ -221,6 +223,8 @@ class Bbr:
         self._recovery_rounds = 0
         self._packet_conservation = False
         self._undo: tuple[State, int, int, int] | None = None
+        self._lost_in_episode = 0
+        self.excused = 0  # bytes told to `on_lost` that had arrived after all; the sender resets it
 
         self.phase = STARTUP
         self.pacing_rate = 0
@@ -267,7 +271,7 @@ class Bbr:
         self._note_loss()
         self._save_cwnd()
         self._in_recovery = self._packet_conservation = True
-        self._recovery_rounds = 0
+        self._recovery_rounds = self._lost_in_episode = 0
         self._start_round()
 
     def on_recovered(self, now: int) -> None:
@@ -280,12 +284,21 @@ class Bbr:
         self._note_loss()
         if not repeated:
             self._save_cwnd()
+            self._lost_in_episode = 0
         self._in_recovery = self._packet_conservation = False
         self.cwnd = pipe + self._mss
 
     def on_undo(self, cwnd: int, ssthresh: int, now: int) -> None:
-        """BBRHandleSpuriousLossDetection (§5.5.10.3): nothing was lost."""
+        """BBRHandleSpuriousLossDetection (§5.5.10.3): nothing was lost.
+
+        Nor must the samples to come say so (RS.lost): what was sent before this and arrives later
+        would lower, with nothing to undo it, the bound that has just been raised again. And Startup
+        goes on, which it would not if full_bw_reached stayed: losses may have set it.
+        """
         self._in_recovery = self._packet_conservation = False
+        self.excused += self._lost_in_episode
+        self._lost_in_round = max(self._lost_in_round - self._lost_in_episode, 0)
+        self._loss_ranges = self._lost_in_episode = 0
         self._loss_in_round = False
         self._reset_full_bw()
         self._restore_cwnd()
@@ -300,6 +313,7 @@ class Bbr:
         if self.phase is not PROBE_RTT and self.phase is not state:
             if state is STARTUP:
                 self.phase = STARTUP
+                self.full_bw_reached = False
             elif state is UP:
                 self._start_up(0)
 
@@ -308,10 +322,11 @@ class Bbr:
         with them `lost` since then."""
         self._note_loss()
         self._lost_in_round += size
+        self._lost_in_episode += size
         self._loss_ranges += 1
         if not self._bw_probe_samples:
             return  # not sent while probing for bandwidth
-        if lost * 100 > origin.in_flight * LOSS_THRESH:
+        if self._is_inflight_too_high(lost, origin.in_flight):
             # BBRInflightAtLoss: where in this range did it become too much?
             before, lost_before = origin.in_flight - size, lost - size
             prefix = (LOSS_THRESH * before - 100 * lost_before) // (100 - LOSS_THRESH)
@@ -534,7 +549,7 @@ class Bbr:
                 self._ack_phase = AckPhase.INIT
                 if self.phase in PROBE_BW and not sample.app_limited:
                     self._cycle_count += 1
-        if sample.lost * 100 > sample.in_flight * LOSS_THRESH:  # IsInflightTooHigh
+        if self._is_inflight_too_high(sample.lost, sample.in_flight):
             if self._bw_probe_samples and sample.delivered:
                 self._handle_inflight_too_high(sample.in_flight, sample.app_limited)
             return
@@ -543,6 +558,12 @@ class Bbr:
         self.inflight_longterm = max(self.inflight_longterm, sample.in_flight)
         if self.phase is UP:
             self._probe_inflight_longterm_upward(ack)
+
+    def _is_inflight_too_high(self, lost: int, in_flight: int) -> bool:
+        """BBRIsInflightTooHigh. Not in the draft: a single segment is no rate. Below 50 segments in
+        flight each loss would be more than LOSS_THRESH, and a path of 40 ms and 8 Mbit/s that
+        loses 1 % would be left unused by a fifth."""
+        return lost > self._mss and lost * 100 > in_flight * LOSS_THRESH
 
     def _handle_inflight_too_high(self, in_flight: int, app_limited: bool) -> None:
         """So much in flight lost too much; once for each probe."""
