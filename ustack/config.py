@@ -28,6 +28,7 @@ class TcpConfig:
     user_timeout_us: int | None = None  # RFC 5482; None: only R2 limits
     msl_us: int = 30 * SECOND  # RFC 9293 §3.4.2 says 2 min; Linux holds TIME_WAIT for 60 s
     fin_wait_2_timeout_us: int = 60 * SECOND  # Linux tcp_fin_timeout: only after a full close()
+    reset_unread: bool = True  # SHLD-3; False: as FreeBSD, close() sends FIN though text is unread
     linger_us: int | None = None  # None: close() in the background; 0: close() aborts
     persist_min_us: int = 200_000  # floor of the zero-window probe interval
     probe_with_text: bool = True  # a zero window is probed with an octet; False: as Linux, without
@@ -92,6 +93,8 @@ class TcpConfig:
     receive_buffer_initial: int = 65_536  # the window it begins with; Linux tcp_rmem[1] / 2
     receive_buffer_max: int = 6 << 20  # where autotuning ends; Linux tcp_rmem[2]
     window_clamp: int | None = None  # the window never exceeds it; Linux TCP_WINDOW_CLAMP
+    bsd_handshake: bool = False  # True: what a handshake leaves open is as on FreeBSD: the order of
+    # its options, a window scale for receive_buffer_max, a buffer of whole segments of the peer's
     linux_windows: bool = False  # True: a fixed window begins with whole segments, and text that
     # ends behind the window is taken whole, or not at all while some is unread
     moderate_receive_buffer: bool = True  # Linux tcp_moderate_rcvbuf; False: never grows

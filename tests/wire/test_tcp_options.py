@@ -10,6 +10,7 @@ from ustack.wire.tcp_options import (
     Options,
     decode_options,
     encode_acc_ecn,
+    encode_bsd_syn_options,
     encode_options,
     insert_acc_ecn,
 )
@@ -106,6 +107,42 @@ def test_what_we_encode_we_and_scapy_decode(
     assert ("SAckOK" in theirs) == sack_permitted
     assert theirs.get("Timestamp") == (None if tsval is None else (tsval, tsecr))
     assert theirs.get("SAck", ()) == tuple(edge for block in options.sack for edge in block)
+
+
+@EXAMPLES
+@given(
+    st.integers(1, 65535),
+    st.none() | st.integers(0, 14),
+    st.booleans(),
+    st.none() | WORDS,
+    WORDS,
+    st.none() | st.sampled_from((bytes(4), bytes(range(8)))),
+)
+def test_the_order_of_freebsd_says_the_same(
+    mss: int,
+    wscale: int | None,
+    sack_permitted: bool,
+    tsval: int | None,
+    tsecr: int,
+    cookie: bytes | None,
+) -> None:
+    wire = encode_bsd_syn_options(
+        mss=mss,
+        wscale=wscale,
+        sack_permitted=sack_permitted,
+        tsval=tsval,
+        tsecr=tsecr,
+        fast_open=cookie,
+    )
+    assert len(wire) % 4 == 0
+    options = decode_options(memoryview(wire), 0, len(wire))
+    assert (options.mss, options.wscale, options.sack_permitted) == (mss, wscale, sack_permitted)
+    assert (options.tsval, options.fast_open, options.malformed) == (tsval, cookie, False)
+    assert options.tsecr == (None if tsval is None else tsecr)
+    theirs = [name for name, _ in TCP(bytes(TCP(dataofs=5 + len(wire) // 4)) + wire).options]
+    order = [name for name in theirs if name not in ("NOP", "EOL")]
+    known = ["MSS", "WScale", "SAckOK", "Timestamp", "TFO"]
+    assert order == [name for name in known if name in order]
 
 
 @EXAMPLES

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ustack.device.capture import CaptureProbe
+from ustack.drill.freebsd import is_for_freebsd
 from ustack.drill.parser import read_script
 from ustack.drill.player import Player, Report
 from ustack.drill.settings import Option
@@ -34,7 +35,12 @@ def run_file(path: Path, options: Options) -> Report:
         return Report(passed=False, lines=[str(error)])
     captured = io.BytesIO()
     probe = CaptureProbe(captured, interface="drill", now_to_epoch_ns=-EPOCH_US * 1000)
-    host = VirtualHost(script.settings, allow_shell=options.allow_shell, probe=probe)
+    host = VirtualHost(
+        script.settings,
+        allow_shell=options.allow_shell,
+        probe=probe,
+        freebsd=is_for_freebsd(script),
+    )
     player = Player(script, host, relaxations=options.relaxations)
     try:
         report = player.play()

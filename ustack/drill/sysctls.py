@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ustack.config import SECOND, StackConfig, TcpConfig
 from ustack.tcp.congestion import REGISTRY
-from ustack.tcp.fast_open import parse_keys
+from ustack.tcp.fast_open import CLIENT, SERVER, parse_keys
 
 
 class UnknownSetting(Exception):
@@ -157,6 +157,48 @@ def _rfc1323(environment: Environment, text: str) -> None:
     environment.tcp = replace(environment.tcp, timestamps=on, window_scaling=on)
 
 
+def _bsd_ecn(environment: Environment, text: str) -> None:
+    """0 to 2 mean what they mean on Linux; 3 and 4 are AccECN, asked for or granted."""
+    number = _number(text)
+    meaning = {3: 3, 4: 2}.get(number, number)
+    if not 0 <= meaning <= 3:
+        raise UnknownSetting(f"net.inet.tcp.ecn.enable cannot be {number}")
+    environment.tcp = replace(environment.tcp, ecn=meaning)
+
+
+def _blackhole_ports(environment: Environment, text: str) -> None:
+    """What no socket takes is not answered with a reset: 1 for SYNs (noted), 2 and 3 for all."""
+    number = _number(text)
+    if number == 1:
+        environment.note("sysctl net.inet.tcp.blackhole=1 has no knob in ustack")
+        return
+    rate = 0 if number else StackConfig().resets_per_second
+    environment.stack = replace(environment.stack, resets_per_second=rate)
+
+
+def _syn_cookies_only(environment: Environment, text: str) -> None:
+    if _number(text):
+        environment.stack = replace(environment.stack, syn_cookies=2)
+
+
+def _fast_open_bit(bit: int) -> Setter:
+    def write(environment: Environment, text: str) -> None:
+        bits = environment.stack.fast_open & ~bit
+        bits |= bit if _number(text) else 0
+        environment.stack = replace(environment.stack, fast_open=bits)
+
+    return write
+
+
+def _delayed_ack_time(environment: Environment, text: str) -> None:
+    delay = min(_number(text) * 1000, 499_999)
+    environment.tcp = replace(environment.tcp, delayed_ack_us=delay, delayed_ack_max_us=delay)
+
+
+def _path_mtu_discovery(environment: Environment, text: str) -> None:
+    environment.tcp = replace(environment.tcp, path_mtu_discovery=_number(text) != 0)
+
+
 def _delayed_ack(environment: Environment, text: str) -> None:
     """FreeBSD: 0 acknowledges every segment at once."""
     if _number(text) == 0:
@@ -223,6 +265,20 @@ _FREEBSD: Mapping[str, Setter] = {
     "net.inet.tcp.sack.enable": _switch("sack"),
     "net.inet.tcp.msl": _msl,
     "net.inet.tcp.delayed_ack": _delayed_ack,
+    "net.inet.tcp.delacktime": _delayed_ack_time,
+    "net.inet.tcp.ecn.enable": _bsd_ecn,
+    "net.inet.tcp.blackhole": _blackhole_ports,
+    "net.inet.tcp.syncookies": _stack("syn_cookies"),
+    "net.inet.tcp.syncookies_only": _syn_cookies_only,
+    "net.inet.tcp.fastopen.client_enable": _fast_open_bit(CLIENT),
+    "net.inet.tcp.fastopen.server_enable": _fast_open_bit(SERVER),
+    "net.inet.tcp.finwait2_timeout": _tcp("fin_wait_2_timeout_us", 1000),
+    "net.inet.tcp.path_mtu_discovery": _path_mtu_discovery,
+    "net.inet.tcp.pmtud_blackhole_detection": _tcp("mtu_probing"),
+    "net.inet.tcp.persmin": _tcp("persist_min_us", 1000),
+    "net.inet.tcp.persmax": _tcp("persist_max_us", 1000),
+    "net.inet.tcp.rexmit_initial": _tcp("initial_rto_us", 1000),
+    "net.inet.tcp.rexmit_min": _tcp("min_rto_us", 1000),
     "net.inet.tcp.cc.algorithm": _congestion,
     "net.inet.tcp.initcwnd_segments": _tcp("initial_window_segments"),
     "net.inet.tcp.recvspace": _buffer("receive_buffer"),

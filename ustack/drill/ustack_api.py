@@ -65,6 +65,10 @@ class UstackApi:
         self._clock = clock
         self._files: dict[int, File] = {}
 
+    def attach(self, layer: SocketLayer) -> None:
+        """`layer` takes the place of one in which nothing has happened yet."""
+        self._layer = layer
+
     def socket_of(self, fd: int) -> Socket | None:
         """The socket behind a descriptor."""
         found = self._files.get(fd)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ustack.config import SECOND
 from ustack.drill.commands import Commands
 from ustack.drill.failure import ScriptFailure
+from ustack.drill.freebsd import as_freebsd
 from ustack.drill.host import Snapshot, Task
 from ustack.drill.lexer import Position
 from ustack.drill.machine import counters, sockets
@@ -39,10 +40,18 @@ MAX_TURNS = 10_000  # flushes without time passing: more is a loop without an en
 
 
 class VirtualHost:
-    """A `Host`. `probe` sees every packet; `environment` is what the commands change."""
+    """A `Host`. `probe` sees every packet; `environment` is what the commands change.
+
+    `freebsd`: it begins with FreeBSD's defaults, not with Linux's.
+    """
 
     def __init__(
-        self, settings: Settings, *, allow_shell: bool = False, probe: Probe | None = None
+        self,
+        settings: Settings,
+        *,
+        allow_shell: bool = False,
+        probe: Probe | None = None,
+        freebsd: bool = False,
     ) -> None:
         local = settings.local_address
         length = 64 if ":" in local else 16
@@ -64,6 +73,9 @@ class VirtualHost:
             linux_windows=True,
             cut_segments=2,
         )
+        if freebsd:
+            self.environment.tcp = as_freebsd(self.environment.tcp)
+            self.environment.note("a script for FreeBSD: played with its defaults")
         self._settings = settings
         self._probe = probe
         self._now = 0
@@ -84,6 +96,7 @@ class VirtualHost:
         self._layer: SocketLayer | None = None
         self._held_until: int | None = None
         self._api: UstackApi | None = None
+        self._untouched = True  # the stack has seen no call and no packet yet
 
     @property
     def api(self) -> UstackApi:
@@ -104,7 +117,9 @@ class VirtualHost:
     def command(self, text: str, position: Position) -> None:
         before = self.environment.stack
         self._commands.run(text, position)
-        if self.environment.stack != before:
+        if self.environment.stack != before and self._untouched:
+            self._make_stack()
+        elif self.environment.stack != before:
             self.environment.note(f"{position}: too late for a setting of the whole stack")
         assert self._layer is not None
         self._layer.config = self.environment.tcp
@@ -121,11 +136,17 @@ class VirtualHost:
     # Time
 
     def start(self) -> None:
+        self._make_stack()
+        assert self._layer is not None
+        self._api = UstackApi(self._layer, self._clock, EPOCH_US, self._commands.files)
+
+    def _make_stack(self) -> None:
         config = replace(self.environment.stack, tcp=self.environment.tcp)
         seeded = random.Random(0)  # the same in every run
         self._stack = Stack(config, secret=SECRET, randrange=seeded.randrange, probe=self._probe)
         self._layer = SocketLayer(self._stack, self.environment.tcp)
-        self._api = UstackApi(self._layer, self._clock, EPOCH_US, self._commands.files)
+        if self._api is not None:
+            self._api.attach(self._layer)
 
     def _clock(self) -> int:
         return EPOCH_US + self._now
@@ -177,6 +198,7 @@ class VirtualHost:
     # The wire
 
     def inject(self, packet: bytes) -> None:
+        self._untouched = False
         frame = self._frame(packet)
         self.stack.input(frame, self._clock())
         self._turn()
@@ -211,6 +233,7 @@ class VirtualHost:
     # System calls
 
     def begin(self, call: Call[int]) -> Task:
+        self._untouched = False
         task = Task(call)
         self._tasks.append(task)
         self._resume(task, first=True)

@@ -20,6 +20,7 @@ from ustack.tcp.handshake import (
     Opening,
     clamp_receive_mss,
     default_mss,
+    encode_syn_options,
     timestamp_offset,
     wanted_wscale,
 )
@@ -286,15 +287,15 @@ class SynQueue:
         timestamps = said.flags & TIMESTAMPS and config.timestamps
         wscale = said.wscale != NO_WSCALE and config.window_scaling
         headers = fixed_headers(split_key(request.flow)[0])
-        options = encode_options(
+        options = encode_syn_options(
+            config,
             mss=clamp_receive_mss(config, self._config.mtu, headers),
             wscale=wanted_wscale(config) if wscale else None,
             sack_permitted=bool(said.flags & SACK) and config.sack,
             tsval=tsval if timestamps else None,
             tsecr=said.tsval,
             acc_ecn=acc_ecn,
-            fast_open=cookie.value if cookie is not None else None,
-            experimental_fast_open=cookie is not None and cookie.experimental,
+            cookie=cookie,
         )
         over = headers + len(options) > self._config.mtu  # it may be near 68 bytes
         if over and (acc_ecn or cookie is not None):

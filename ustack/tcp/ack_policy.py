@@ -147,7 +147,7 @@ def _reader_keeps_pace(tcb: Tcb, owed: int) -> bool:
     room = buffer.ceiling - buffer.readable
     if 2 * room < buffer.ceiling:
         tcb.quick_acks = 0  # Linux: a peer that is ahead of the reader need not be hurried on
-    window = min(buffer.limit, room) + (1 << rcv.wscale) - 1  # rounded up, as the field is
+    window = min(buffer.limit, room) + rcv.rounding  # rounded up, as the field is
     return window >= rcv.adv - rcv.nxt + owed
 
 

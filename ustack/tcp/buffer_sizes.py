@@ -38,6 +38,16 @@ def first_window(config: TcpConfig, mss: int, timestamps: bool) -> int:
     return window - window % size if window > size > 0 else window
 
 
+def round_up(tcb: Tcb) -> None:
+    """The buffer holds whole segments, as on FreeBSD, and all of it is offered from now on."""
+    buffer, rcv = tcb.receive_buffer, tcb.rcv
+    size = min(rcv.mss, tcb.snd.adv_mss)
+    if buffer.limit > size:
+        buffer.limit += -buffer.limit % size
+        buffer.ceiling = max(buffer.ceiling, buffer.limit)
+        rcv.adv = max(rcv.adv, rcv.nxt + buffer.limit)
+
+
 def syn_window(config: TcpConfig, mss: int, timestamps: bool) -> int:
     """As much of it as our SYN can say: its window is never scaled (RFC 7323 §2.2)."""
     return min(first_window(config, mss, timestamps), MAX_UNSCALED_WINDOW)

@@ -6,7 +6,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from ustack.config import TcpConfig
-from ustack.tcp import ecn_handshake, rates
+from ustack.tcp import buffer_sizes, ecn_handshake, rates
 from ustack.tcp.buffer_sizes import (
     MAX_UNSCALED_WINDOW,
     TIMESTAMP_OPTION,
@@ -21,7 +21,7 @@ from ustack.tcp.seq import MASK32
 from ustack.tcp.state import SYN_RECEIVED, set_state
 from ustack.tcp.tcb import NEVER, READABLE, Tcb, option_bytes
 from ustack.wire import Buffer
-from ustack.wire.tcp_options import Options, encode_options
+from ustack.wire.tcp_options import Options, encode_bsd_syn_options, encode_options
 
 DEFAULT_MSS_IPV4 = 536  # bytes; RFC 9293 §3.7.1, MUST-15
 DEFAULT_MSS_IPV6 = 1220
@@ -69,7 +69,43 @@ def timestamps(tcb: Tcb, now: int) -> bytes:  # hot
 
 def wanted_wscale(config: TcpConfig) -> int:
     """The smallest shift with which 16 bits can express the largest window (RFC 7323 §2.3)."""
-    return min(max(largest_window(config).bit_length() - 16, 0), MAX_WSCALE)
+    largest = config.receive_buffer_max if config.bsd_handshake else largest_window(config)
+    return min(max(largest.bit_length() - 16, 0), MAX_WSCALE)
+
+
+def encode_syn_options(
+    config: TcpConfig,
+    *,
+    mss: int,
+    wscale: int | None,
+    sack_permitted: bool,
+    tsval: int | None,
+    tsecr: int,
+    cookie: Cookie | None,
+    acc_ecn: bytes = b"",
+) -> bytes:
+    """Options of a SYN or SYN,ACK, in the order that `config` wants."""
+    fast_open = cookie.value if cookie is not None else None
+    experimental = cookie is not None and cookie.experimental
+    if config.bsd_handshake and not experimental and not acc_ecn:
+        return encode_bsd_syn_options(
+            mss=mss,
+            wscale=wscale,
+            sack_permitted=sack_permitted,
+            tsval=tsval,
+            tsecr=tsecr,
+            fast_open=fast_open,
+        )
+    return encode_options(
+        mss=mss,
+        wscale=wscale,
+        sack_permitted=sack_permitted,
+        tsval=tsval,
+        tsecr=tsecr,
+        acc_ecn=acc_ecn,
+        fast_open=fast_open,
+        experimental_fast_open=experimental,
+    )
 
 
 def syn_options(tcb: Tcb, now: int) -> bytes:
@@ -84,14 +120,14 @@ def syn_options(tcb: Tcb, now: int) -> bytes:
     cookie = tcb.fast_open.cookie if tcb.fast_open is not None else None
 
     def encoded(cookie: Cookie | None) -> bytes:
-        return encode_options(
+        return encode_syn_options(
+            config,
             mss=tcb.rcv.mss,
             wscale=wscale,
             sack_permitted=sack,
             tsval=timestamp(tcb, now) if timestamps else None,
             tsecr=tcb.ts_recent if tcb.ts_on else 0,
-            fast_open=cookie.value if cookie is not None else None,
-            experimental_fast_open=cookie is not None and cookie.experimental,
+            cookie=cookie,
         )
 
     options = encoded(cookie)
@@ -119,6 +155,7 @@ def agree_options(tcb: Tcb, options: Options | None, now: int) -> None:
         tcb.wscale_on = True
         snd.wscale = options.wscale
         rcv.wscale = wanted_wscale(config)
+        rcv.rounding = 0 if config.bsd_handshake else (1 << rcv.wscale) - 1
     tcb.sack_on = options.sack_permitted and config.sack
     if options.tsval is not None and config.timestamps:
         tcb.ts_on = True
@@ -187,6 +224,8 @@ def open_fast(tcb: Tcb, text: Buffer, cookie: Cookie | None) -> None:
 def start_sending(tcb: Tcb) -> None:
     """Both SYNs are known: set the segment size and make the congestion controller."""
     resize_segments(tcb)
+    if tcb.config.bsd_handshake:
+        buffer_sizes.round_up(tcb)
     if tcb.config.mtu_probing == AT_ONCE and tcb.config.path_mtu_discovery:
         low = tcb.config.base_mss + option_bytes(tcb)
         tcb.mtu = MtuSearch(low, segment_room(tcb), tcb.last_received_at)

@@ -45,7 +45,7 @@ def window_field(tcb: Tcb) -> int:  # hot
     shift = rcv.wscale
     field = adv - nxt
     if adv <= edge:
-        field += (1 << shift) - 1
+        field += rcv.rounding
     field >>= shift
     if field > 0xFFFF:
         field = 0xFFFF

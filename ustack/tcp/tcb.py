@@ -94,7 +94,18 @@ class SendSequence:
 class ReceiveSequence:
     """Receive Sequence Variables (RFC 9293 §3.3.1, Table 3)."""
 
-    __slots__ = ("adv", "fin", "irs", "last_size", "mss", "mss_seen", "nxt", "up", "wscale")
+    __slots__ = (
+        "adv",
+        "fin",
+        "irs",
+        "last_size",
+        "mss",
+        "mss_seen",
+        "nxt",
+        "rounding",
+        "up",
+        "wscale",
+    )
 
     def __init__(self, mss: int) -> None:
         self.irs = 0
@@ -105,6 +116,7 @@ class ReceiveSequence:
         self.last_size = 0  # bytes of the last segment, if it was a small one that may be full
         self.up: int | None = None  # RCV.UP: position after the last urgent octet, None: none
         self.wscale = 0  # Rcv.Wind.Shift
+        self.rounding = 0  # added before the shift: 2^wscale - 1, as Linux, or none, as FreeBSD
         self.fin: int | None = None  # position of the peer's FIN, once seen; taken when below nxt
 
 

@@ -172,9 +172,11 @@ def close(tcb: Tcb, now: int) -> None:
         tcb.receive_buffer.clear()
         return
     tcb.detached = True
-    if tcb.receive_buffer.readable or tcb.config.linger_us == 0:
+    unread = tcb.receive_buffer.readable > 0 and tcb.config.reset_unread
+    if unread or tcb.config.linger_us == 0:
         abort(tcb, now)
         return
+    tcb.receive_buffer.clear()
     shutdown(tcb, now)
     if tcb.state is FIN_WAIT_2:
         tcb.timers.fin_wait_2 = now + tcb.config.fin_wait_2_timeout_us

@@ -192,6 +192,33 @@ def encode_options(
     return out
 
 
+def encode_bsd_syn_options(
+    *,
+    mss: int,
+    wscale: int | None = None,
+    sack_permitted: bool = False,
+    tsval: int | None = None,
+    tsecr: int = 0,
+    fast_open: bytes | None = None,
+) -> bytes:
+    """The options of a SYN as FreeBSD orders, aligns and pads them: a multiple of 4 bytes.
+
+    Receivers take any order (RFC 9293 §3.1, MUST-64); the value fields of wide options lie on even
+    or 32-bit boundaries, and End of Option List comes before the padding.
+    """
+    out = struct.pack("!BBH", MSS, 4, mss)
+    if wscale is not None:
+        out += bytes((NOP, WINDOW_SCALE, 3, wscale))
+    if sack_permitted:
+        out += bytes((SACK_PERMITTED, 2))
+    if tsval is not None:
+        out += bytes((NOP,)) * ((2 - len(out)) % 4)
+        out += struct.pack("!BBII", TIMESTAMPS, 10, tsval, tsecr)
+    if fast_open is not None and len(out) + 2 + len(fast_open) <= MAX_OPTIONS_LEN:
+        out += bytes((FAST_OPEN, 2 + len(fast_open))) + fast_open
+    return out + bytes((END,)) * (-len(out) % 4)
+
+
 def encode_acc_ecn(counters: tuple[int, ...]) -> bytes:
     """An AccECN option of kind 174 with up to three 24-bit counters, without padding."""
     fields = b"".join(counter.to_bytes(3, "big") for counter in counters)
