@@ -7,8 +7,9 @@ from ustack.config import TcpConfig
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.listener import Listener
+from ustack.stack.socket_base import earlier
 from ustack.stack.socket_options import SocketOptions
-from ustack.stack.sockets import Socket, earlier
+from ustack.stack.sockets import Socket
 from ustack.stack.stack import Stack
 from ustack.tcp.tcb import Tcb
 

@@ -1,58 +1,46 @@
 """POSIX stream sockets over a `Stack`, sans-IO: errno, blocking and readiness as Linux has them.
 
-A call that may block is a generator (`Call`): it yields the time (µs, or None) at which it wants
-to be resumed at the latest, is resumed with `now` after anything happened to the stack, and its
-return value is the call's. A non-blocking socket makes it raise at once instead (EAGAIN,
-EINPROGRESS). Whoever drives it (a thread, a script player) owns the clock; nothing here waits.
+How calls block is in `socket_base`.
 POSIX.1-2017 socket pages; tcp(7), socket(7), accept(2), connect(2), poll(2) where it is silent.
 """
 
 import errno
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol
 
 from ustack.errors import ConnectionReset, UsageError, os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.accept_queue import AcceptQueue
+from ustack.stack.connection_options import connection_option
 from ustack.stack.cork import Cork
 from ustack.stack.error_queue import ControlMessage
 from ustack.stack.listener import Listener
 from ustack.stack.notices import Notices, arrival
-from ustack.stack.send_room import is_writable, memory_info, send_room
+from ustack.stack.send_room import is_writable, send_room
 from ustack.stack.socket_address import ANY, overlap, unmapped
+from ustack.stack.socket_base import (
+    Call,
+    Received,
+    SocketBase,
+    deadline_after,
+    earlier,
+    take_notice,
+)
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
-from ustack.tcp.ack_policy import is_dialogue
 from ustack.tcp.fast_open import CLIENT
-from ustack.tcp.handshake import timestamp
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR, Endpoint, Tcb
 from ustack.tcp.user_calls import TcpInfo, urgent_pending
 from ustack.wire import Buffer
 
-T = TypeVar("T")
-Call = Generator[int | None, int, T]
+__all__ = ["Call", "Received", "Socket"]
 
 MARKING = c.MSG_EOR | c.MSG_ZEROCOPY
 DISCARD = 1 << 20  # bytes taken at a time by MSG_TRUNC
 IN_HANDSHAKE = (SYN_SENT, SYN_RECEIVED)
 _FAST_OPEN_OPTIONS = (c.TCP_FASTOPEN, c.TCP_FASTOPEN_CONNECT, c.TCP_FASTOPEN_NO_COOKIE)
 FIN_UNACKNOWLEDGED = (FIN_WAIT_1, CLOSING, LAST_ACK)
-
-
-@dataclass(slots=True, frozen=True)
-class Received:
-    """What recv() got. With MSG_TRUNC `data` is empty and `size` says how much was dropped.
-
-    `flags` and `control` are what recvmsg() says besides.
-    """
-
-    data: bytes
-    size: int
-    flags: int = 0
-    control: tuple[ControlMessage, ...] = ()
 
 
 class Layer(Protocol):
@@ -65,20 +53,11 @@ class Layer(Protocol):
         """What the stack keeps in its `user` slot for `socket`."""
 
 
-class Socket:
-    """One stream socket. Made by `SocketLayer.socket` and by `accept`.
-
-    `error` is Linux's sk_err: why the connection ended, until it has been reported once. `news`
-    counts what happened, so that edge-triggered epoll can tell what it has reported already.
-    """
+class Socket(SocketBase):
+    """One stream socket. Made by `SocketLayer.socket` and by `accept`."""
 
     def __init__(self, layer: Layer, family: int, options: SocketOptions) -> None:
-        self.family = family
-        self.options = options
-        self.nonblocking = False
-        self.error = 0
-        self.news = 0
-        self.closed = False
+        super().__init__(family, options)
         self.owner: object = layer.owner_of(self)
         self.bound: Endpoint | None = None
         self.tcb: Tcb | None = None
@@ -131,7 +110,7 @@ class Socket:
 
     def accept(self, flags: int, now: int) -> Call["Socket"]:
         """The next connection. `flags`: SOCK_NONBLOCK."""
-        deadline = _deadline(self.options.receive_timeout_us, now)
+        deadline = deadline_after(self.options.receive_timeout_us, now)
         while True:
             if self._accepting is None:
                 raise os_error(errno.EINVAL)
@@ -170,7 +149,7 @@ class Socket:
 
     def _await_handshake(self, now: int) -> Call[int]:
         """The connection is open; returns the time."""
-        deadline = _deadline(self.options.send_timeout_us, now)
+        deadline = deadline_after(self.options.send_timeout_us, now)
         while self._in_handshake():
             if deadline is not None and now >= deadline:
                 raise os_error(errno.EINPROGRESS)
@@ -262,7 +241,7 @@ class Socket:
         """
         if self._postponed is not None:
             return (yield from self.send_to(*self._postponed, data, flags, now))
-        deadline = _deadline(self.options.send_timeout_us, now)
+        deadline = deadline_after(self.options.send_timeout_us, now)
         while self._in_handshake():
             now = yield from self._block(flags, now, deadline)
         tcb = self._sending()
@@ -365,7 +344,7 @@ class Socket:
         if flags & c.MSG_OOB:
             raise os_error(errno.EINVAL)  # RFC 6093 §4: urgent data stays inline
         target = size if flags & c.MSG_WAITALL else max(1, min(self.options.low_water, size))
-        deadline = _deadline(self.options.receive_timeout_us, now)
+        deadline = deadline_after(self.options.receive_timeout_us, now)
         got = bytearray()
         dropped = 0
         while True:
@@ -406,13 +385,7 @@ class Socket:
     def _receive_error(self, size: int) -> Received:
         """MSG_ERRQUEUE: the oldest entry of the error queue; EAGAIN."""
         self._collect()
-        entry = self._notices.queue.take() if self._notices is not None else None
-        if entry is None:
-            raise os_error(errno.EAGAIN)
-        flags = c.MSG_ERRQUEUE | (c.MSG_TRUNC if entry.quoted > size else 0)
-        return Received(
-            bytes(min(size, entry.quoted)), min(size, entry.quoted), flags, entry.control
-        )
+        return take_notice(self._notices.queue if self._notices is not None else None, size)
 
     def _collect(self) -> None:
         """What there is to tell of sends goes into the error queue."""
@@ -568,32 +541,7 @@ class Socket:
                     return int(self.listener is not None)
                 case c.SO_DOMAIN:
                     return self.family
-                case c.SO_MEMINFO:
-                    return self._memory_info()
-                case c.SO_SNDBUF if self.tcb is not None and not self.options.send_buffer_fixed:
-                    return self.tcb.send_buffer.limit
-                case c.SO_RCVBUF if self.tcb is not None and not self.options.receive_buffer_fixed:
-                    return 2 * self.tcb.receive_buffer.limit
-        if level == c.IPPROTO_TCP and self.tcb is not None:
-            match name:
-                case c.TCP_MAXSEG:
-                    return self.tcb.snd.mss
-                case c.TCP_QUICKACK:
-                    return int(not is_dialogue(self.tcb))
-                case c.TCP_TIMESTAMP:
-                    return timestamp(self.tcb, now)
-        if (level, name) in ((c.IPPROTO_IP, c.IP_MTU), (c.IPPROTO_IPV6, c.IPV6_MTU)):
-            if self.tcb is None:
-                raise os_error(errno.ENOTCONN)
-            remote = ip_address(self.tcb.remote.address).packed
-            return self._stack.path_mtus.get(remote, self._stack.config.mtu, now)
-        return self.options.get(level, name)
-
-    def _memory_info(self) -> bytes:
-        """SO_MEMINFO."""
-        sizes = [self.getsockopt(c.SOL_SOCKET, name, 0) for name in (c.SO_RCVBUF, c.SO_SNDBUF)]
-        receive_size, send_size = (size for size in sizes if isinstance(size, int))
-        return memory_info(self.tcb, receive_size, send_size)
+        return connection_option(self._stack, self.tcb, self.options, level, name, now)
 
     def setsockopt(self, level: int, name: int, value: int | bytes, now: int) -> None:
         """Sets the option, on a live connection too."""
@@ -667,21 +615,6 @@ class Socket:
     def _in_handshake(self) -> bool:
         return self.tcb is not None and _opening(self.tcb)
 
-    def _nonblocking(self, flags: int) -> bool:
-        return self.nonblocking or bool(flags & c.MSG_DONTWAIT)
-
-    def _block(
-        self, flags: int, now: int, deadline: int | None, wake_at: int | None = None
-    ) -> Call[int]:
-        """Waits once, at most until `wake_at`, and returns the time; EAGAIN past the deadline."""
-        if self._nonblocking(flags) or (deadline is not None and now >= deadline):
-            raise os_error(errno.EAGAIN)
-        return (yield earlier(deadline, wake_at))
-
-    def _take_error(self) -> int:
-        error, self.error = self.error, 0
-        return error
-
 
 def _opening(tcb: Tcb) -> bool:
     """Nothing can be sent yet. With Fast Open, an accepted connection can at once (RFC 7413)."""
@@ -691,13 +624,3 @@ def _opening(tcb: Tcb) -> bool:
 def _fin_received(tcb: Tcb) -> bool:
     """The peer's FIN is in order: nothing follows what can be read now."""
     return tcb.rcv.fin is not None and tcb.rcv.nxt > tcb.rcv.fin
-
-
-def _deadline(timeout_us: int | None, now: int) -> int | None:
-    return None if timeout_us is None else now + timeout_us
-
-
-def earlier(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

@@ -1,0 +1,44 @@
+"""Socket options whose value is that of the live connection (getsockopt(2), tcp(7), ip(7))."""
+
+import errno
+from ipaddress import ip_address
+
+from ustack.errors import os_error
+from ustack.stack import socket_constants as c
+from ustack.stack.send_room import memory_info
+from ustack.stack.socket_options import SocketOptions
+from ustack.stack.stack import Stack
+from ustack.tcp.ack_policy import is_dialogue
+from ustack.tcp.handshake import timestamp
+from ustack.tcp.tcb import Tcb
+
+
+def connection_option(
+    stack: Stack, tcb: Tcb | None, options: SocketOptions, level: int, name: int, now: int
+) -> int | bytes:
+    """The value as `tcb` has it, else as `options` have it; ENOTCONN, ENOPROTOOPT."""
+    if (level, name) in ((c.IPPROTO_IP, c.IP_MTU), (c.IPPROTO_IPV6, c.IPV6_MTU)):
+        if tcb is None:
+            raise os_error(errno.ENOTCONN)
+        remote = ip_address(tcb.remote.address).packed
+        return stack.path_mtus.get(remote, stack.config.mtu, now)
+    if (level, name) == (c.SOL_SOCKET, c.SO_MEMINFO):
+        sizes = [
+            connection_option(stack, tcb, options, c.SOL_SOCKET, each, now)
+            for each in (c.SO_RCVBUF, c.SO_SNDBUF)
+        ]
+        receive_size, send_size = (size for size in sizes if isinstance(size, int))
+        return memory_info(tcb, receive_size, send_size)
+    if tcb is not None:
+        match level, name:
+            case c.SOL_SOCKET, c.SO_SNDBUF if not options.send_buffer_fixed:
+                return tcb.send_buffer.limit
+            case c.SOL_SOCKET, c.SO_RCVBUF if not options.receive_buffer_fixed:
+                return 2 * tcb.receive_buffer.limit
+            case c.IPPROTO_TCP, c.TCP_MAXSEG:
+                return tcb.snd.mss
+            case c.IPPROTO_TCP, c.TCP_QUICKACK:
+                return int(not is_dialogue(tcb))
+            case c.IPPROTO_TCP, c.TCP_TIMESTAMP:
+                return timestamp(tcb, now)
+    return options.get(level, name)
