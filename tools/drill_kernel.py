@@ -31,9 +31,10 @@ from tools.kernel_messages import CONTROL_SIZE, control_message
 from ustack.device.tun import TunDevice
 from ustack.drill.constants import CONSTANTS
 from ustack.drill.failure import ScriptFailure
+from ustack.drill.fragments import Defragmenter
 from ustack.drill.host import Message, Snapshot, Task
 from ustack.drill.lexer import Position
-from ustack.drill.packets import LivePacket, decode
+from ustack.drill.packets import LivePacket
 from ustack.drill.parser import COMMAND_LINE, read_script
 from ustack.drill.player import Player
 from ustack.drill.run import find_scripts, plays_in
@@ -42,7 +43,7 @@ from ustack.drill.settings import IP_VERSIONS, Option
 from ustack.drill.snippets import memory_info
 from ustack.errors import MalformedFile, MalformedPacket
 from ustack.stack.error_queue import ControlMessage
-from ustack.stack.sockets import Call
+from ustack.stack.socket_base import Call
 from ustack.wire.gso import split
 from ustack.wire.virtio import HEADER_LEN, PLAIN
 
@@ -83,6 +84,7 @@ class KernelHost:
         self.api = KernelApi(self._epoch_us)
         self._started_ns = time.monotonic_ns()
         self._packets: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+        self._defragmenter = Defragmenter()
         self._stopped = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -132,9 +134,11 @@ class KernelHost:
             except queue.Empty:
                 return None
             try:
-                return decode(data, (at - self._started_ns) // 1000)
+                sent = self._defragmenter.feed(data, (at - self._started_ns) // 1000)
             except MalformedPacket:
                 continue  # not ours: the kernel's own IPv6 chatter
+            if sent is not None:
+                return sent
 
     def begin(self, call: Call[int]) -> Task:
         task = Task(call)
@@ -322,6 +326,9 @@ class KernelApi:
 
         return _now(act)
 
+    def local_port(self, fd: int) -> Call[int]:
+        return _now(lambda: int(self.socket_of(fd).getsockname()[1]))
+
     def receive(self, fd: int, size: int, flags: int, null: bool) -> Call[Message]:
         yield from ()
         sock = self.socket_of(fd)
@@ -363,9 +370,9 @@ class KernelApi:
 
         return _now(act)
 
-    def ioctl(self, fd: int, request: int) -> Call[int]:
+    def ioctl(self, fd: int, request: int, argument: int) -> Call[int]:
         def act() -> int:
-            buffer = ctypes.c_int()
+            buffer = ctypes.c_int(argument)
             if _libc.ioctl(fd, request, ctypes.byref(buffer)) < 0:
                 _raise_errno()
             return int(buffer.value)

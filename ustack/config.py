@@ -169,6 +169,8 @@ class StackConfig:
     memory_limit: int = 512 << 20  # bytes in the buffers of all connections; Linux tcp_mem[2]
     memory_pressure: int | None = None  # from here on buffers do not grow; None: two thirds of it
     max_orphans: int = 65_536  # connections that send after close(); Linux tcp_max_orphans
+    udp_memory: int = 256 << 20  # bytes that wait in all datagram sockets; Linux udp_mem[2]
+    max_udp_sockets: int = 1 << 16
     max_half_open: int = 4096  # SYN-RECEIVED over all listeners
     syn_cookies: int = 1  # Linux tcp_syncookies: 0 never, 1 when the SYN queue is full, 2 always
     abort_on_overflow: bool = False  # True: RST, not silence, while the accept queue is full

@@ -10,6 +10,7 @@ from ustack.config import StackConfig, TcpConfig
 from ustack.device.link import Link
 from ustack.runtime.sockets import (
     AF_INET,
+    AF_INET6,
     IPPROTO_TCP,
     MSG_PEEK,
     SO_ERROR,
@@ -168,3 +169,41 @@ def test_closing_the_network_wakes_whoever_waits(
     waiting.join(10)
     assert not waiting.is_alive()
     assert [failure.errno in (errno.EBADF, errno.EINVAL) for failure in failures] == [True]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.2", "fd00::2"])
+def test_datagrams_go_both_ways(
+    networks: tuple[SocketNetwork, SocketNetwork], address: str
+) -> None:
+    near, far = networks
+    family = AF_INET6 if ":" in address else AF_INET
+    with far.datagram_socket(family) as server, near.datagram_socket(family) as client:
+        server.bind(("", 7))
+        server.settimeout(10)
+        client.settimeout(10)
+        client.connect((address, 7))
+        assert client.getpeername() == (address, 7)
+        client.send(b"hello")
+        data, sender = server.recvfrom(100)
+        assert (data, sender) == (b"hello", client.getsockname())
+        assert server.sendto(b"world, cut short", sender) == 16
+        assert client.recv(5) == b"world"
+        with pytest.raises(OSError, match="not connected"):
+            server.getpeername()
+
+
+def test_a_datagram_for_nobody_is_refused_at_the_next_call(
+    networks: tuple[SocketNetwork, SocketNetwork],
+) -> None:
+    near, _ = networks
+    with near.datagram_socket() as client:
+        client.settimeout(10)
+        client.connect(("10.0.0.2", 7))
+        client.send(b"anybody?")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+        client.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            client.recv(100)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        client.send(b"too late")

@@ -17,6 +17,7 @@ from ustack.config import StackConfig, TcpConfig
 from ustack.stack.listener import Listener
 from ustack.stack.stack import Stack
 from ustack.stack.trace import Tracer
+from ustack.stack.udp import UdpPort
 from ustack.tcp.tcb import Tcb
 from ustack.wire import Buffer, gso, icmp, ipv4, ipv6, tcp, virtio
 from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
@@ -198,7 +199,7 @@ class Host:
         )
         self.frames: list[Sent] = []
         self.super_segments: list[bytes] = []  # frames as the device got them, if they were cut
-        self.events: list[tuple[Tcb | Listener, int]] = []
+        self.events: list[tuple[Tcb | Listener | UdpPort, int]] = []
         self.room: int | None = None
 
     # Probe
@@ -253,7 +254,7 @@ class Host:
         frames, self.frames = self.frames, []
         return frames
 
-    def events_of(self, subject: Tcb | Listener) -> int:
+    def events_of(self, subject: Tcb | Listener | UdpPort) -> int:
         """Flags reported of `subject` since the last look, or-ed together."""
         flags = 0
         for each, event in self.events:

@@ -372,12 +372,17 @@ def test_an_error_about_somebody_elses_segment_is_ignored(version: int) -> None:
 
 
 @both_versions
-def test_an_error_about_a_datagram_is_ignored(version: int) -> None:
+@pytest.mark.parametrize(
+    "protocol, counted", [(ipv4.UDP, "icmp-no-socket"), (200, "icmp-not-for-tcp")]
+)
+def test_an_error_about_what_nobody_sent_is_ignored(
+    version: int, protocol: int, counted: str
+) -> None:
     host, peer, _ = sending(version)
     body = bytearray(quote(peer, 1))
-    body[9 if version == 4 else 6] = ipv4.UDP
+    body[9 if version == 4 else 6] = protocol
     host.input(message(version, 3 if version == 4 else 1, 1, 0, bytes(body)))
-    assert host.drops() == {"icmp-not-for-tcp": 1}
+    assert host.drops() == {counted: 1}
 
 
 @both_versions

@@ -20,7 +20,7 @@ from ustack.drill.script import (
     SyscallEvent,
 )
 
-INT = 4  # bytes
+INT, LONG = 4, 8  # bytes
 
 
 def count(event: SyscallEvent, *allowed: int) -> None:
@@ -118,7 +118,7 @@ def socket_address(event: SyscallEvent, written: Expression) -> tuple[str, int] 
 def is_null(event: SyscallEvent, index: int) -> bool:
     """Whether the pointer is written as NULL or 0."""
     argument = event.arguments[index]
-    if isinstance(argument, Anything | String | Array):
+    if isinstance(argument, Anything | String | Array | Struct):
         return False
     return number(event, argument) == 0
 
@@ -130,11 +130,19 @@ def option_bytes(event: SyscallEvent, value: Expression) -> bytes:
     if isinstance(value, Function) and value.name == "inet6_addr":
         return address(event, value)
     if isinstance(value, Struct):
-        on, seconds = value.get("onoff"), value.get("linger")
-        if on is None or seconds is None:
-            raise ScriptFailure(event.position, "this structure is not supported")
-        return int_bytes(number(event, on)) + int_bytes(number(event, seconds))
+        return _struct_bytes(event, value)
     return b"".join(int_bytes(one) for one in numbers(event, value))
+
+
+def _struct_bytes(event: SyscallEvent, value: Struct) -> bytes:
+    """struct linger and struct timeval, with or without the names of the members."""
+    keys = tuple(field.key for field in value.fields)
+    numbers = [number(event, field.value) for field in value.fields]
+    if keys == ("onoff", "linger"):
+        return b"".join(map(int_bytes, numbers))
+    if keys in (("tv_sec", "tv_usec"), (None, None)):
+        return b"".join(each.to_bytes(LONG, "little", signed=True) for each in numbers)
+    raise ScriptFailure(event.position, "this structure is not supported")
 
 
 def epoll_data(event: SyscallEvent, entry: Struct) -> int:

@@ -11,7 +11,7 @@ from typing import Protocol
 from ustack.drill.lexer import Position
 from ustack.drill.packets import LivePacket
 from ustack.stack.error_queue import ControlMessage
-from ustack.stack.sockets import Call
+from ustack.stack.socket_base import Call
 
 
 @dataclass(slots=True)
@@ -69,7 +69,11 @@ class SocketApi(Protocol):
     def send_to(
         self, fd: int, address: str, port: int, sizes: Sequence[int], flags: int
     ) -> Call[int]:
-        """With an address, for MSG_FASTOPEN; "": AF_UNSPEC."""
+        """With an address, for MSG_FASTOPEN and datagrams; "": AF_UNSPEC."""
+        ...
+
+    def local_port(self, fd: int) -> Call[int]:
+        """The port that getsockname() says."""
         ...
 
     def receive(self, fd: int, size: int, flags: int, null: bool) -> Call[Message]: ...
@@ -78,8 +82,8 @@ class SocketApi(Protocol):
     def getsockopt(self, fd: int, level: int, name: int, size: int) -> Call[int | bytes]: ...
     def setsockopt(self, fd: int, level: int, name: int, value: bytes) -> Call[int]: ...
     def fcntl(self, fd: int, command: int, argument: int) -> Call[int]: ...
-    def ioctl(self, fd: int, request: int) -> Call[int]:
-        """The value that the call wrote."""
+    def ioctl(self, fd: int, request: int, argument: int) -> Call[int]:
+        """The value that stands where the argument was."""
         ...
 
     def pipe(self) -> Call[tuple[int, int]]:

@@ -22,6 +22,12 @@ _COUNTERS = {
     "tcp-signature-unexpected": "TcpExtTCPMD5Unexpected",
     "tcp-checksum": "TcpInCsumErrors",
     "udp-no-port": "UdpNoPorts",
+    "udp-received": "UdpInDatagrams",
+    "udp-sent": "UdpOutDatagrams",
+    "udp-checksum": "UdpInCsumErrors",
+    "udp-receive-full": "UdpRcvbufErrors",
+    "udp-memory": "UdpMemErrors",
+    "udp-send-full": "UdpSndbufErrors",
     "echo-requests": "IcmpInEchos",
 }
 

@@ -22,6 +22,7 @@ from ustack.drill.script import (
     TcpPacket,
     Timestamp,
 )
+from ustack.wire import ipv4
 from ustack.wire.tcp import ACK, SYN
 
 FIRST_REMOTE_PORT = 49152  # RFC 6335 §6: the dynamic ports; each child gets the next one
@@ -61,6 +62,8 @@ class TestedSocket:
     stamp_base: tuple[int, int] | None = None  # the first pair
     flow_label: tuple[int, int] | None = None  # (script, live)
     bound_port: int | None = None  # by bind(); None: the one of the settings
+    target: tuple[bytes, int] | None = None  # of connect(); None: the one of the settings
+    datagram: bool = False  # SOCK_DGRAM
 
     # Live to script
 
@@ -193,9 +196,9 @@ class SocketsUnderTest:
 
     # System calls that name sockets
 
-    def created(self, fd: int) -> None:
+    def created(self, fd: int, *, datagram: bool = False) -> None:
         """`socket()` returned the script's `fd`."""
-        self._add(TestedSocket(fd=fd))
+        self._add(TestedSocket(fd=fd, datagram=datagram))
 
     def bound(self, fd: int, port: int) -> None:
         """`bind(fd)` asked for that port."""
@@ -209,17 +212,30 @@ class SocketsUnderTest:
         if socket is not None:
             socket.stage = Stage.LISTENING
 
-    def connecting(self, fd: int) -> None:
-        """`connect(fd)` or a sendto with an address begins."""
+    def connecting(self, fd: int, target: tuple[str, int] | None = None) -> None:
+        """`connect(fd)` or a sendto with an address begins. `target` None: that of the settings."""
         socket = self.by_fd(fd)
         if socket is not None and socket.stage is Stage.NEW:
             socket.stage = Stage.CONNECTING
+        if socket is not None and target is not None:
+            socket.target = ipaddress.ip_address(target[0]).packed, target[1]
+
+    def sends_from(self, fd: int, local_port: int) -> None:
+        """The datagram socket `fd` has that port and its target: their way is known."""
+        socket = self.by_fd(fd)
+        if socket is not None and socket.datagram:
+            address, port = self._target(socket)
+            socket.outbound = Endpoints(self._local, address, local_port, port)
+
+    def _target(self, socket: TestedSocket) -> tuple[bytes, int]:
+        return socket.target or (self._remote, self._settings.connect_port)
 
     def disconnected(self, fd: int) -> None:
         """`connect(fd, AF_UNSPEC)`: as if it were new, but the socket of the script stays."""
         socket = self.by_fd(fd)
         if socket is not None:
             socket.stage = Stage.NEW
+            socket.target = None
 
     def accepted(self, fd: int, remote_port: int) -> None:
         """`accept()` returned `fd` for a connection from that port of the remote host."""
@@ -258,13 +274,7 @@ class SocketsUnderTest:
         elif socket.stage is Stage.SYNACK_SENT and packet.flags & ACK:
             socket.stage = Stage.SYNACK_ACKED
         assert socket.outbound is not None
-        endpoints = socket.outbound.reverse
-        if packet.ports is not None:
-            endpoints = replace(
-                endpoints,
-                source_port=packet.ports[0] or endpoints.source_port,
-                destination_port=packet.ports[1] or endpoints.destination_port,
-            )
+        endpoints = _with_ports(socket.outbound.reverse, packet.ports)
         return socket.to_live(packet, self._settings.ts_ecr_scaled), endpoints
 
     def icmp(self, packet: IcmpPacket) -> tuple[IcmpPacket, Endpoints, Endpoints]:
@@ -279,12 +289,17 @@ class SocketsUnderTest:
             packet = replace(packet, seq=socket.quoted_sequence(packet))
         return packet, way, socket.outbound
 
-    def udp_endpoints(self) -> Endpoints:
-        """The way of an inbound datagram."""
+    def udp_endpoints(self, ports: tuple[int, int] | None) -> Endpoints:
+        """The way of an inbound datagram; written `ports` that are not 0 hold."""
         socket = self.current
+        if socket is not None and socket.datagram and socket.outbound is None:
+            number = socket.bound_port or self._settings.bind_port
+            self.sends_from(socket.fd if socket.fd is not None else -1, number)
         if socket is not None and socket.outbound is not None:
-            return socket.outbound.reverse
-        return self._passive_endpoints().reverse
+            way = socket.outbound.reverse
+        else:
+            way = self._passive_endpoints().reverse
+        return _with_ports(way, ports)
 
     def is_current(self, live: LivePacket) -> bool:
         """Whether a packet sent by the stack belongs to the socket under test."""
@@ -296,9 +311,18 @@ class SocketsUnderTest:
         return (
             socket.stage is Stage.CONNECTING
             and live.header.flags & (SYN | ACK) == SYN
-            and live.endpoints.destination == self._remote
-            and live.endpoints.destination_port == self._settings.connect_port
+            and (live.endpoints.destination, live.endpoints.destination_port)
+            == self._target(socket)
         )
+
+    def is_current_datagram(self, live: LivePacket, ports: tuple[int, int] | None) -> bool:
+        """The same for a UDP datagram; written `ports` that are not 0 hold."""
+        if live.protocol != ipv4.UDP:
+            return False
+        socket = self.current
+        if socket is None or socket.outbound is None:
+            return self.to_remote(live)
+        return live.endpoints == _with_ports(socket.outbound, ports)
 
     def to_remote(self, live: LivePacket) -> bool:
         """Whether a packet goes to the remote host at all."""
@@ -312,6 +336,17 @@ class SocketsUnderTest:
     def _passive_endpoints(self, bound_port: int | None = None) -> Endpoints:
         port = bound_port or self._settings.bind_port
         return Endpoints(self._local, self._remote, port, next(self._ports))
+
+
+def _with_ports(way: Endpoints, ports: tuple[int, int] | None) -> Endpoints:
+    """`way` with the ports that a script writes; 0 means those of the way."""
+    if ports is None:
+        return way
+    return replace(
+        way,
+        source_port=ports[0] or way.source_port,
+        destination_port=ports[1] or way.destination_port,
+    )
 
 
 def _shifted(block: tuple[int, int], shift: int) -> tuple[int, int]:

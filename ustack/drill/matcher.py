@@ -6,11 +6,14 @@ Relaxations are switches; the ones that a packet needed are reported, never sile
 
 from dataclasses import dataclass
 
+from ustack.drill.icmp_names import names
 from ustack.drill.notation import flags_text, ip_text, option_text, time_text
-from ustack.drill.packets import LivePacket
-from ustack.drill.script import IpInfo, TcpOption, TcpPacket, Timestamp
+from ustack.drill.packets import LivePacket, icmp_lengths, quoted_length
+from ustack.drill.script import IcmpPacket, IpInfo, TcpOption, TcpPacket, Timestamp, UdpPacket
+from ustack.wire import ipv4
 from ustack.wire.tcp import CWR, FIN, PSH, TcpHeader
 
+ECN_NAMES = ("noecn", "ect1", "ect0", "ce")  # by codepoint
 RELAXATIONS = ("psh", "options", "window", "segments", "time")
 
 
@@ -47,7 +50,7 @@ def compare(
 ) -> list[str]:
     """What differs between the written packet and the one sent, in the order of the header."""
     found: list[str] = []
-    _compare_ip(expected.ip, actual.ip, found)
+    compare_ip(expected.ip, actual.ip, found)
     ignored = PSH if "psh" in relaxed else 0
     if (expected.flags ^ actual.flags) & ~ignored:
         ace = expected.ace is not None
@@ -70,7 +73,8 @@ def _compare_number(name: str, expected: int, actual: int | None, found: list[st
         found.append(f"{name}: expected {expected}, actual {actual}")
 
 
-def _compare_ip(expected: IpInfo, actual: IpInfo, found: list[str]) -> None:
+def compare_ip(expected: IpInfo, actual: IpInfo, found: list[str]) -> None:
+    """Adds what differs in the fields that the script writes."""
     ecn_right = (
         expected.ecn is None
         or expected.ecn == actual.ecn
@@ -125,8 +129,44 @@ def compare_live(live: LivePacket, expect_ipv6: bool) -> list[str]:
         found.append(f"IP version: expected {6 if expect_ipv6 else 4}")
     if live.ip_header_length != (40 if live.is_ipv6 else 20):
         found.append(f"IP header length: {live.ip_header_length} (there are options)")
-    if live.payload.strip(b"\0"):
+    if live.protocol in (ipv4.TCP, ipv4.UDP) and live.payload.strip(b"\0"):
         found.append("payload: not all zeros")
+    return found
+
+
+def ip_of(live: LivePacket, expected: IpInfo) -> IpInfo:
+    """The fields of the IP header that `expected` names."""
+    return IpInfo(
+        ecn=None if expected.ecn is None else ECN_NAMES[live.tos & 3],
+        tos=None if expected.tos is None else live.tos,
+        ttl=None if expected.ttl is None else live.ttl,
+        flow_label=None if expected.flow_label is None else live.flow_label,
+    )
+
+
+def compare_datagram(expected: UdpPacket, live: LivePacket) -> list[str]:
+    """What differs between the written datagram and the one sent."""
+    found: list[str] = []
+    _compare_number("payload length", expected.length, len(live.payload), found)
+    return found
+
+
+def compare_icmp(expected: IcmpPacket, live: LivePacket) -> list[str]:
+    """What differs between the written ICMP message and the one sent.
+
+    Its length is that of the quotation. A stack may quote more than eight bytes (RFC 1812
+    §4.3.2.3), so a longer message is right if what it quotes is a packet of the written length.
+    """
+    kind, code = live.payload[0], live.payload[1]
+    found: list[str] = []
+    if (kind, code) != (expected.type, expected.code):
+        wanted = names(expected.type, expected.code, live.is_ipv6)
+        found.append(f"type and code: expected {wanted}, actual {names(kind, code, live.is_ipv6)}")
+        return found
+    length, quotation = icmp_lengths(expected, live.is_ipv6)
+    if length is not None and length != len(live.payload):
+        if quotation is None or quotation != quoted_length(live):
+            _compare_number("ICMP length", length, len(live.payload), found)
     return found
 
 

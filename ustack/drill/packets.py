@@ -45,7 +45,7 @@ class LivePacket:
     protocol: int
     header: tcp.TcpHeader | None  # None: not TCP
     options: tuple[TcpOption, ...]
-    payload: bytes  # behind the TCP header; of other protocols all behind the IP header
+    payload: bytes  # behind the TCP or UDP header; of other protocols all behind the IP header
 
     @property
     def is_ipv6(self) -> bool:
@@ -78,7 +78,7 @@ def build_tcp(packet: TcpPacket, endpoints: Endpoints) -> bytes:
 
 def build_udp(packet: UdpPacket, endpoints: Endpoints) -> bytes:
     """The IP packet with a datagram of zeros."""
-    ports = packet.ports or (endpoints.source_port, endpoints.destination_port)
+    ports = endpoints.source_port, endpoints.destination_port
     return build_udp_payload(bytes(packet.length), ports, packet.ip, endpoints)
 
 
@@ -130,6 +130,44 @@ def _quotation(packet: IcmpPacket, quoted: Endpoints) -> bytes:
     return ipv4.encode(quoted.source, quoted.destination, protocol, length) + inner
 
 
+def icmp_lengths(packet: IcmpPacket, is_ipv6: bool) -> tuple[int | None, int | None]:
+    """Of the message that `packet` describes, and of the packet that it quotes, in bytes.
+
+    None: the script does not say.
+    """
+    if packet.quoted is Quoted.RAW:
+        return packet.length, None
+    if packet.identifier is not None:
+        return icmp.HEADER_LEN, None
+    head = ipv6.HEADER_LEN if is_ipv6 else ipv4.HEADER_LEN
+    length = icmp.HEADER_LEN + head + QUOTED_BYTES
+    if packet.quoted is Quoted.UDP:
+        return length, head + udp.HEADER_LEN + packet.length
+    if not (packet.seq or packet.length):
+        return None, None
+    return length, head + tcp.HEADER_LEN + packet.length
+
+
+def quoted_length(live: LivePacket) -> int:
+    """What an ICMP error says is the length of the packet that it quotes, with its IP header."""
+    quotation = live.payload[icmp.HEADER_LEN :]
+    if live.is_ipv6:
+        return ipv6.HEADER_LEN + int.from_bytes(quotation[4:6], "big")
+    return int.from_bytes(quotation[2:4], "big")
+
+
+def other_packet(live: LivePacket) -> UdpPacket | IcmpPacket | None:
+    """A packet that was sent, as a script would write it; None: neither UDP nor ICMP."""
+    if live.protocol == ipv4.UDP:
+        ports = live.endpoints.source_port, live.endpoints.destination_port
+        return UdpPacket(len(live.payload), ports)
+    if live.protocol == (ipv6.ICMPV6 if live.is_ipv6 else ipv4.ICMP) and len(live.payload) > 1:
+        return IcmpPacket(
+            live.payload[0], live.payload[1], quoted=Quoted.RAW, length=len(live.payload)
+        )
+    return None
+
+
 def _ip(ip: IpInfo, endpoints: Endpoints, protocol: int, payload: bytes) -> bytes:
     tos = ip.tos if ip.tos is not None else ECN_BITS.get(ip.ecn or "", 0)
     ttl = INJECTED_TTL if ip.ttl is None else ip.ttl
@@ -165,7 +203,7 @@ def _with_checksum(payload: bytes, offset: int, protocol: int, endpoints: Endpoi
 
 
 def decode(data: bytes, time_us: int) -> LivePacket:
-    """The packet `data`. Raises MalformedPacket, also for a wrong TCP checksum."""
+    """The packet `data`. Raises MalformedPacket, also for a wrong TCP or UDP checksum."""
     if data[:1] and data[0] >> 4 == 6:
         six = ipv6.decode(data, 0)
         protocol, start, end = six.protocol, six.payload_offset, six.end
@@ -190,6 +228,7 @@ def decode(data: bytes, time_us: int) -> LivePacket:
         ports = header.src_port, header.dst_port
     elif protocol == ipv4.UDP:
         datagram = udp.decode(data, start, end)
+        udp.verify(datagram, source, destination, data, start)
         ports = datagram.src_port, datagram.dst_port
         payload_at = start + udp.HEADER_LEN
     return LivePacket(

@@ -12,9 +12,19 @@ from ustack.drill.failure import ScriptFailure
 from ustack.drill.host import Host, Task
 from ustack.drill.lexer import Position
 from ustack.drill.mapping import MappingError, SocketsUnderTest
-from ustack.drill.matcher import StampCheck, Window, compare, compare_live, joins
+from ustack.drill.matcher import (
+    StampCheck,
+    Window,
+    compare,
+    compare_datagram,
+    compare_icmp,
+    compare_ip,
+    compare_live,
+    ip_of,
+    joins,
+)
 from ustack.drill.notation import packet_text, time_text
-from ustack.drill.packets import LivePacket, build_icmp, build_tcp, build_udp
+from ustack.drill.packets import LivePacket, build_icmp, build_tcp, build_udp, other_packet
 from ustack.drill.script import (
     CodeEvent,
     CommandEvent,
@@ -205,7 +215,7 @@ class Player:
                 message, endpoints, quoted = self._sockets.icmp(packet)
                 data = build_icmp(message, endpoints, quoted)
             case UdpPacket():
-                data = build_udp(packet, self._sockets.udp_endpoints())
+                data = build_udp(packet, self._sockets.udp_endpoints(packet.ports))
         self._host.inject(data)
 
     # Outbound packets
@@ -302,33 +312,33 @@ class Player:
         window: Window | None,
         until: int | None,
     ) -> None:
-        """ICMP: type, code and length; UDP: the length of the payload."""
-        if isinstance(packet, UdpPacket):
-            protocol = ipv4.UDP
-        else:
-            protocol = ipv6.ICMPV6 if self._settings.ipv6_packets else ipv4.ICMP
+        """Fetches the next ICMP message, or datagram of the socket under test, and compares it."""
         while True:
             live = self._host.next_packet(until)
             if live is None:
                 raise self._timed_out(event)
-            if live.protocol == protocol and self._sockets.to_remote(live):
+            if self._is_meant(live, packet):
                 break
         self._seen.append(_Seen(live.time_us, False, live))
-        differences: list[str] = []
+        differences = compare_live(live, self._settings.ipv6_packets)
+        compare_ip(packet.ip, ip_of(live, packet.ip), differences)
         if isinstance(packet, UdpPacket):
-            if len(live.payload) != packet.length:
-                differences.append(
-                    f"payload length: expected {packet.length}, actual {len(live.payload)}"
-                )
-        elif (live.payload[0], live.payload[1]) != (packet.type, packet.code):
-            differences.append(
-                f"type and code: expected {packet.type} and {packet.code}, "
-                f"actual {live.payload[0]} and {live.payload[1]}"
-            )
-        if window is not None and (late := window.difference(live.time_us)):
+            differences += compare_datagram(packet, live)
+        else:
+            differences += compare_icmp(packet, live)
+        late = window.difference(live.time_us) if window is not None else None
+        if late and "time" in self._relaxations:
+            self._report.relaxed.add("time")
+        elif late:
             differences.append(late)
         if differences:
-            raise ScriptFailure(event.position, f"outbound packet: {'; '.join(differences)}")
+            self._fail_packet(event, differences, self._texts(packet, self._seen[-1]))
+
+    def _is_meant(self, live: LivePacket, packet: IcmpPacket | UdpPacket) -> bool:
+        if isinstance(packet, UdpPacket):
+            return self._sockets.is_current_datagram(live, packet.ports)
+        protocol = ipv6.ICMPV6 if self._settings.ipv6_packets else ipv4.ICMP
+        return live.protocol == protocol and self._sockets.to_remote(live)
 
     def _next(self, event: PacketEvent, until: int | None) -> LivePacket:
         """The next packet of the socket under test. Packets of others are skipped."""
@@ -355,11 +365,12 @@ class Player:
         sent_us: int,
         differences: list[str],
     ) -> None:
-        failure = ScriptFailure(
-            event.position,
-            f"outbound packet: {'; '.join(differences)}",
-            self._side_by_side(expected, actual, sent_us),
-        )
+        self._fail_packet(event, differences, self._side_by_side(expected, actual, sent_us))
+
+    def _fail_packet(
+        self, event: PacketEvent, differences: list[str], texts: tuple[str, ...]
+    ) -> None:
+        failure = ScriptFailure(event.position, f"outbound packet: {'; '.join(differences)}", texts)
         if "packet" not in self._settings.non_fatal:
             raise failure
         self._report.notes.append(f"{failure} (not fatal)")
@@ -452,8 +463,18 @@ class Player:
             f"  actual:   {shown}",
         )
 
+    def _texts(self, expected: Packet, seen: _Seen) -> tuple[str, ...]:
+        blank = " " * len(time_text(seen.time_us))
+        return (
+            f"  expected: {blank} {packet_text(expected, False, self._settings.ipv6_packets)}",
+            f"  actual:   {self._seen_text(seen)}",
+        )
+
     def _live_text(self, live: LivePacket) -> str:
         socket = self._sockets.current
+        other = other_packet(live)
+        if other is not None:
+            return packet_text(other, False, self._settings.ipv6_packets)
         if socket is None or live.header is None:
             return f"> IP protocol {live.protocol} ({len(live.data)} bytes)"
         blank = TcpPacket(0, 0, 0)

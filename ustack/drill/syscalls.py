@@ -25,7 +25,7 @@ from ustack.drill.script import (
     Struct,
     SyscallEvent,
 )
-from ustack.stack.sockets import Call
+from ustack.stack.socket_base import Call
 
 AF_INET, AF_INET6, AF_UNSPEC = (CONSTANTS[n] for n in ("AF_INET", "AF_INET6", "AF_UNSPEC"))
 # FreeBSD: which of several TCPs of its own serves the socket, and what only those have.
@@ -36,6 +36,7 @@ WITHOUT_MEANING = frozenset(
     SO_SETFIB SO_USER_COOKIE SO_TS_CLOCK SO_ACCEPTFILTER SO_NO_OFFLOAD SO_NO_DDP""".split()
 )
 INT = 4  # bytes
+SOCK_TYPE_MASK = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
 
 
 class Syscalls:
@@ -47,6 +48,7 @@ class Syscalls:
         self._settings = settings
         self.notes: list[str] = []  # what was asked for and means nothing here
         self._fds: dict[int, int] = {}  # script -> live
+        self._datagrams: set[int] = set()  # script descriptors of datagram sockets
         self._calls: dict[str, Callable[[SyscallEvent], Call[int]]] = {
             "socket": self._socket,
             "bind": self._bind,
@@ -97,16 +99,20 @@ class Syscalls:
 
     def _socket(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 3)
-        domain, kind, protocol = event.arguments
+        domain, kind_written, protocol = event.arguments
+        kind = arguments.number(event, kind_written)
         family = AF_INET6 if self._settings.ipv6_sockets else AF_INET
         fd = yield from self._api.socket(
             family if isinstance(domain, Anything) else arguments.number(event, domain),
-            arguments.number(event, kind),
+            kind,
             arguments.number(event, protocol),
         )
         script_fd = self._bind_fd(event, fd)
         if script_fd is not None:
-            self._sockets.created(script_fd)
+            datagram = kind & SOCK_TYPE_MASK == CONSTANTS["SOCK_DGRAM"]
+            self._datagrams -= {script_fd}
+            self._datagrams |= {script_fd} if datagram else set()
+            self._sockets.created(script_fd, datagram=datagram)
         return fd
 
     def _bind(self, event: SyscallEvent) -> Call[int]:
@@ -136,16 +142,32 @@ class Syscalls:
 
     def _connect(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 3)
-        fd = self._fd(event, 0)
-        address = event.arguments[1]
-        if not isinstance(address, Anything | Struct):
-            if arguments.number(event, address) == AF_UNSPEC:
-                result = yield from self._api.disconnect(fd)
-                self._sockets.disconnected(self._script_fd(event, 0))
-                return result
-        self._sockets.connecting(self._script_fd(event, 0))
-        remote = self._for_family(self._settings.remote_address)
-        return (yield from self._api.connect(fd, remote, self._settings.connect_port))
+        fd, script_fd = self._fd(event, 0), self._script_fd(event, 0)
+        target = self._target(event, event.arguments[1])
+        if target is None:
+            result = yield from self._api.disconnect(fd)
+            self._sockets.disconnected(script_fd)
+            return result
+        self._sockets.connecting(script_fd, target)
+        result = yield from self._api.connect(fd, self._for_family(target[0]), target[1])
+        yield from self._learn_way(script_fd)
+        return result
+
+    def _target(self, event: SyscallEvent, written: Expression) -> tuple[str, int] | None:
+        """The address that is written, or of the settings; None: its family is AF_UNSPEC."""
+        if isinstance(written, Struct):
+            if arguments.member(event, written, "sa_family") == AF_UNSPEC:
+                return None
+            return arguments.socket_address(event, written)
+        if not isinstance(written, Anything) and arguments.number(event, written) == AF_UNSPEC:
+            return None
+        return self._settings.remote_address, self._settings.connect_port
+
+    def _learn_way(self, script_fd: int) -> Call[None]:
+        """Datagrams follow no handshake, so the local port is asked for."""
+        if script_fd in self._datagrams:
+            port = yield from self._api.local_port(self._fds[script_fd])
+            self._sockets.sends_from(script_fd, port)
 
     # Sending and receiving
 
@@ -164,26 +186,30 @@ class Syscalls:
         arguments.count(event, 6)
         flags = arguments.number(event, event.arguments[3])
         size = arguments.number(event, event.arguments[2])
-        if flags & CONSTANTS["MSG_FASTOPEN"]:
-            return (yield from self._send_fast(event, [size], flags, event.arguments[4]))
-        return (
-            yield from self._api.send(
-                self._fd(event, 0), [size], flags, arguments.is_null(event, 1)
-            )
-        )
+        null = arguments.is_null(event, 1)
+        named = self._names_target(event, flags) and not arguments.is_null(event, 4)
+        if named and not (null and size):
+            return (yield from self._send_to(event, [size], flags, event.arguments[4]))
+        return (yield from self._api.send(self._fd(event, 0), [size], flags, null))
 
-    def _send_fast(
-        self, event: SyscallEvent, sizes: list[int], flags: int, to: Expression | None
+    def _names_target(self, event: SyscallEvent, flags: int) -> bool:
+        """The address of the call matters: to a stream socket only with MSG_FASTOPEN."""
+        datagram = self._script_fd(event, 0) in self._datagrams
+        return datagram or bool(flags & CONSTANTS["MSG_FASTOPEN"])
+
+    def _send_to(
+        self, event: SyscallEvent, sizes: list[int], flags: int, to: Expression
     ) -> Call[int]:
-        """MSG_FASTOPEN: the call connects, too."""
-        remote = self._for_family(self._settings.remote_address)
-        if to is not None and not isinstance(to, Anything | Struct):
-            if arguments.number(event, to) == AF_UNSPEC:
-                remote = ""
-        if remote:
-            self._sockets.connecting(self._script_fd(event, 0))
-        port = self._settings.connect_port
-        return (yield from self._api.send_to(self._fd(event, 0), remote, port, sizes, flags))
+        """MSG_FASTOPEN, with which the call connects, too; or a datagram."""
+        script_fd = self._script_fd(event, 0)
+        target = self._target(event, to)
+        if target is not None:
+            self._sockets.connecting(script_fd, target)
+        address, port = target or ("", self._settings.connect_port)
+        address = self._for_family(address) if address else ""
+        sent = yield from self._api.send_to(self._fd(event, 0), address, port, sizes, flags)
+        yield from self._learn_way(script_fd)
+        return sent
 
     def _writev(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 3)
@@ -197,8 +223,9 @@ class Syscalls:
             raise ScriptFailure(event.position, "msg_flags of sendmsg() must be 0")
         sizes = arguments.message_iovec(event, message)
         flags = arguments.number(event, event.arguments[2])
-        if flags & CONSTANTS["MSG_FASTOPEN"]:
-            return (yield from self._send_fast(event, sizes, flags, None))
+        name = message.get("msg_name")
+        if self._names_target(event, flags) and not (isinstance(name, Integer | Name)):
+            return (yield from self._send_to(event, sizes, flags, name or Anything()))
         control = written_control(event, message)
         fd = self._fd(event, 0)
         return (yield from self._api.send(fd, sizes, flags, null=False, control=control))
@@ -256,13 +283,14 @@ class Syscalls:
         return (yield from self._api.fcntl(self._fd(event, 0), command, argument))
 
     def _ioctl(self, event: SyscallEvent) -> Call[int]:
+        """The third argument is what the call must give, or what FIONBIO takes."""
         arguments.count(event, 2, 3)
         request = arguments.number(event, event.arguments[1])
-        value = yield from self._api.ioctl(self._fd(event, 0), request)
-        if len(event.arguments) > 2:
-            expected = arguments.array(event.arguments[2])
-            if expected:
-                self._compare(event, "ioctl value", arguments.number(event, expected[0]), value)
+        written = arguments.array(event.arguments[2]) if len(event.arguments) > 2 else ()
+        expected = arguments.number(event, written[0]) if written else None
+        value = yield from self._api.ioctl(self._fd(event, 0), request, expected or 0)
+        if expected is not None:
+            self._compare(event, "ioctl value", expected, value)
         return 0
 
     # Options

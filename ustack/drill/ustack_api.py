@@ -12,16 +12,18 @@ from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.error_queue import ControlMessage, Stamp, transmit_stamps
 from ustack.stack.readiness import Epoll, poll
+from ustack.stack.socket_base import Call
 from ustack.stack.socket_layer import SocketLayer
 from ustack.stack.socket_options import STRUCTURES
-from ustack.stack.sockets import Call, Socket
+from ustack.stack.sockets import Socket
+from ustack.stack.udp_socket import DatagramSocket
 
 FIRST_FD = 3  # after stdin, stdout and stderr
 F_GETFD, F_SETFD = CONSTANTS["F_GETFD"], CONSTANTS["F_SETFD"]
 F_GETFL, F_SETFL = CONSTANTS["F_GETFL"], CONSTANTS["F_SETFL"]
 O_RDWR, O_NONBLOCK = CONSTANTS["O_RDWR"], CONSTANTS["O_NONBLOCK"]
 SIOCINQ, SIOCOUTQ = CONSTANTS["SIOCINQ"], CONSTANTS["SIOCOUTQ"]
-SIOCOUTQNSD = CONSTANTS["SIOCOUTQNSD"]
+SIOCOUTQNSD, FIONBIO = CONSTANTS["SIOCOUTQNSD"], CONSTANTS["FIONBIO"]
 INT = 4  # bytes of an int
 PIPE_SIZE = 65536  # bytes; Linux, pipe(7)
 SPLICE_F_NONBLOCK = CONSTANTS["SPLICE_F_NONBLOCK"]
@@ -42,7 +44,8 @@ class RegularFile:
     offset: int = 0
 
 
-File = Socket | Epoll | Pipe | RegularFile
+AnySocket = Socket | DatagramSocket
+File = AnySocket | Epoll | Pipe | RegularFile
 
 
 class UstackApi:
@@ -70,16 +73,23 @@ class UstackApi:
         self._layer = layer
 
     def socket_of(self, fd: int) -> Socket | None:
-        """The socket behind a descriptor."""
+        """The stream socket behind a descriptor."""
         found = self._files.get(fd)
         return found if isinstance(found, Socket) else None
 
-    def _socket(self, fd: int) -> Socket:
+    def _socket(self, fd: int) -> AnySocket:
         found = self._files.get(fd)
         if found is None:
             raise os_error(errno.EBADF)
-        if not isinstance(found, Socket):
+        if not isinstance(found, AnySocket):
             raise os_error(errno.ENOTSOCK)
+        return found
+
+    def _stream(self, fd: int) -> Socket:
+        """For what datagram sockets do not do."""
+        found = self._socket(fd)
+        if not isinstance(found, Socket):
+            raise os_error(errno.EOPNOTSUPP)
         return found
 
     def _epoll(self, fd: int) -> Epoll:
@@ -99,6 +109,8 @@ class UstackApi:
 
     def socket(self, domain: int, kind: int, protocol: int) -> Call[int]:
         yield from ()
+        if kind & c.SOCK_TYPE_MASK == c.SOCK_DGRAM:
+            return self._install(self._layer.datagram_socket(domain, kind, protocol))
         return self._install(self._layer.socket(domain, kind, protocol))
 
     def bind(self, fd: int, address: str, port: int) -> Call[int]:
@@ -108,11 +120,11 @@ class UstackApi:
 
     def listen(self, fd: int, backlog: int) -> Call[int]:
         yield from ()
-        self._socket(fd).listen(backlog, self._clock())
+        self._stream(fd).listen(backlog, self._clock())
         return 0
 
     def accept(self, fd: int) -> Call[tuple[int, int]]:
-        child = yield from self._socket(fd).accept(0, self._clock())
+        child = yield from self._stream(fd).accept(0, self._clock())
         assert child.tcb is not None
         return self._install(child), child.tcb.remote.port
 
@@ -138,6 +150,8 @@ class UstackApi:
         if null and size:
             raise os_error(errno.EFAULT)
         stamps = transmit_stamps(control)
+        if isinstance(socket, DatagramSocket):
+            return (yield from socket.send(bytes(size), flags, self._clock()))
         return (yield from socket.send(bytes(size), flags, self._clock(), sizes, stamps))
 
     def send_to(
@@ -145,6 +159,15 @@ class UstackApi:
     ) -> Call[int]:
         data = bytes(sum(sizes))
         return (yield from self._socket(fd).send_to(address, port, data, flags, self._clock()))
+
+    def local_port(self, fd: int) -> Call[int]:
+        yield from ()
+        socket = self._socket(fd)
+        if isinstance(socket, DatagramSocket):
+            return socket.local().port
+        if socket.tcb is not None:
+            return socket.tcb.local.port
+        return socket.bound.port if socket.bound is not None else 0
 
     def receive(self, fd: int, size: int, flags: int, null: bool) -> Call[Message]:
         socket = self._socket(fd)
@@ -168,7 +191,7 @@ class UstackApi:
         found = self._files.pop(fd, None)
         if found is None:
             raise os_error(errno.EBADF)
-        if isinstance(found, Socket):
+        if isinstance(found, AnySocket):
             yield from found.close(self._clock())
         return 0
 
@@ -202,15 +225,18 @@ class UstackApi:
             return 0
         raise os_error(errno.EINVAL)
 
-    def ioctl(self, fd: int, request: int) -> Call[int]:
+    def ioctl(self, fd: int, request: int, argument: int) -> Call[int]:
         yield from ()
         socket = self._socket(fd)
         if request == SIOCINQ:
             return socket.input_queue()
         if request == SIOCOUTQ:
             return socket.output_queue()
-        if request == SIOCOUTQNSD:
+        if request == SIOCOUTQNSD and isinstance(socket, Socket):
             return socket.unsent_queue()
+        if request == FIONBIO:
+            socket.nonblocking = bool(argument)
+            return argument
         raise os_error(errno.ENOTTY)
 
     def pipe(self) -> Call[tuple[int, int]]:
@@ -251,13 +277,16 @@ class UstackApi:
             raise os_error(errno.EBADF if file is None else errno.EINVAL)
         start = file.offset if offset is None else offset
         count = max(0, min(size, file.size - start))
-        sent = yield from self._socket(target).send(bytes(count), 0, self._clock())
+        sent = yield from self._stream(target).send(bytes(count), 0, self._clock())
         if offset is None:
             file.offset += sent
         return sent
 
     def poll(self, entries: Sequence[tuple[int, int]], timeout_ms: int) -> Call[list[int]]:
-        sockets = [(self.socket_of(fd), events) for fd, events in entries]
+        files = [(self._files.get(fd), events) for fd, events in entries]
+        sockets = [
+            (found if isinstance(found, AnySocket) else None, events) for found, events in files
+        ]
         return (yield from poll(sockets, _timeout_us(timeout_ms), self._clock()))
 
     def epoll_create(self, size: int) -> Call[int]:

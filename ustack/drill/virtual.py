@@ -12,11 +12,12 @@ from dataclasses import replace
 from ustack.config import SECOND
 from ustack.drill.commands import Commands
 from ustack.drill.failure import ScriptFailure
+from ustack.drill.fragments import Defragmenter
 from ustack.drill.freebsd import as_freebsd
 from ustack.drill.host import Snapshot, Task
 from ustack.drill.lexer import Position
 from ustack.drill.machine import counters, sockets
-from ustack.drill.packets import LivePacket, decode
+from ustack.drill.packets import LivePacket
 from ustack.drill.pipelines import Machine
 from ustack.drill.script import Settings
 from ustack.drill.snippets import memory_info, tcp_info
@@ -24,9 +25,9 @@ from ustack.drill.sysctls import Environment
 from ustack.drill.ustack_api import UstackApi
 from ustack.errors import UStackError
 from ustack.stack.probe import Probe
+from ustack.stack.socket_base import Call
 from ustack.stack.socket_constants import SO_MEMINFO, SOL_SOCKET
 from ustack.stack.socket_layer import SocketLayer
-from ustack.stack.sockets import Call
 from ustack.stack.stack import Stack
 from ustack.tcp.fast_open import CLIENT
 from ustack.wire import Buffer
@@ -80,6 +81,7 @@ class VirtualHost:
         self._probe = probe
         self._now = 0
         self._sent: deque[LivePacket] = deque()
+        self._defragmenter = Defragmenter()
         self._tasks: list[Task] = []
         self._drops_output = False
         self._commands = Commands(
@@ -219,7 +221,9 @@ class VirtualHost:
         if self._drops_output:
             return True
         for frame in split(b"".join(parts)):
-            self._sent.append(decode(frame[HEADER_LEN:], now - EPOCH_US))
+            sent = self._defragmenter.feed(frame[HEADER_LEN:], now - EPOCH_US)
+            if sent is not None:
+                self._sent.append(sent)
         return True
 
     def next_packet(self, until_us: int | None) -> LivePacket | None:

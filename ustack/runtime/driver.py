@@ -15,6 +15,7 @@ from collections.abc import Callable
 from ustack.device.base import Device
 from ustack.stack.listener import Listener
 from ustack.stack.stack import Stack
+from ustack.stack.udp import UdpPort
 from ustack.tcp.tcb import Tcb
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Driver:
         self._read_pending = False
         self._due_pending = False
         self._device_full = False
-        self._posted: list[tuple[Tcb | Listener, int]] = []
+        self._posted: list[tuple[Tcb | Listener | UdpPort, int]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._idle: asyncio.Future[None] | None = None  # close() waits for the last connection

@@ -23,12 +23,14 @@ from ustack.errors import os_error
 from ustack.runtime.driver import Driver, User, monotonic_us
 from ustack.stack import sockets as core
 from ustack.stack.probe import Probe
+from ustack.stack.socket_base import Received
 from ustack.stack.socket_constants import (
     AF_INET,
     AF_INET6,
     IPPROTO_TCP,
     MSG_PEEK,
     SO_ERROR,
+    SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
@@ -36,6 +38,7 @@ from ustack.stack.socket_constants import (
 from ustack.stack.socket_layer import SocketLayer
 from ustack.stack.stack import Stack
 from ustack.stack.trace import Tracer
+from ustack.stack.udp_socket import DatagramSocket as CoreDatagramSocket
 from ustack.wire import Buffer
 
 SECRET_LEN = 16  # bytes; as `ustack.runtime.network`
@@ -43,6 +46,7 @@ CLOSE_TIMEOUT = 2.0  # seconds that `SocketNetwork.close` lets connections end i
 SEND_SIZE = 1 << 20  # bytes that sendall() offers at a time
 
 T = TypeVar("T")
+S = TypeVar("S", core.Socket, CoreDatagramSocket)
 Address = tuple[str, int]
 
 
@@ -91,7 +95,7 @@ class _Owner(User):
 
     __slots__ = ("_network", "_socket")
 
-    def __init__(self, network: "SocketNetwork", socket: core.Socket) -> None:
+    def __init__(self, network: "SocketNetwork", socket: core.Socket | CoreDatagramSocket) -> None:
         self._network = network
         self._socket = socket
 
@@ -157,8 +161,14 @@ class SocketNetwork:
     # What users call
 
     def socket(self, family: int = AF_INET, kind: int = SOCK_STREAM, proto: int = 0) -> "Socket":
-        """A new socket; OSError for what is not a TCP socket."""
+        """A new TCP socket; OSError for what is none. For UDP see `datagram_socket`."""
         return Socket(self, self.do(lambda now: self._layer.socket(family, kind, proto)))
+
+    def datagram_socket(self, family: int = AF_INET) -> "DatagramSocket":
+        """A new UDP socket."""
+        return DatagramSocket(
+            self, self.do(lambda now: self._layer.datagram_socket(family, SOCK_DGRAM, 0))
+        )
 
     def create_connection(self, address: Address, timeout: float | None = None) -> "Socket":
         """A socket that is connected to (host address, port); `timeout` stays on it."""
@@ -285,32 +295,20 @@ class SocketNetwork:
             self._timer.cancel()
 
 
-class Socket:
-    """A stream socket with the methods of `socket.socket`. Made by `SocketNetwork`."""
+class _SocketBase(Generic[S]):
+    """What both kinds of sockets have of `socket.socket`."""
 
-    def __init__(self, network: SocketNetwork, inner: core.Socket) -> None:
+    def __init__(self, network: SocketNetwork, inner: S) -> None:
         self._network = network
-        self._inner = inner
+        self._inner: S = inner
         self._timeout: float | None = None
-
-    # Opening
 
     def bind(self, address: Address) -> None:
         """The socket has this local address."""
         self._network.do(lambda now: self._inner.bind(*address))
 
-    def listen(self, backlog: int = 128) -> None:
-        """Connections are taken from here on."""
-        self._network.do(lambda now: self._inner.listen(backlog, now))
-
-    def accept(self) -> tuple["Socket", Address]:
-        """The next connection and the address of its peer; it blocks, whatever this one does."""
-        child = self._run(lambda now: self._inner.accept(0, now))
-        made = Socket(self._network, child)
-        return made, made.getpeername()
-
     def connect(self, address: Address) -> None:
-        """The connection is open."""
+        """The connection is open; of a datagram socket: this is its peer."""
         try:
             self._run(lambda now: self._inner.connect(*address, now))
         except BlockingIOError:
@@ -324,21 +322,18 @@ class Socket:
         """How many bytes were taken: all of them, unless non-blocking or timed out."""
         return self._run(lambda now: self._inner.send(data, flags, now))
 
-    def sendall(self, data: Buffer, flags: int = 0) -> None:
-        """All bytes were taken."""
-        view = memoryview(data)
-        while view:
-            view = view[self.send(view[:SEND_SIZE], flags) :]
-
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Up to `size` bytes; b"" at the end of the stream."""
-        return self._run(lambda now: self._inner.receive(size, flags, now)).data
+        """Up to `size` bytes, b"" at the end of the stream; or one datagram, cut to `size`."""
+        return self._received(size, flags).data
 
     def recv_into(self, buffer: bytearray | memoryview, size: int = 0, flags: int = 0) -> int:
         """As recv, into `buffer`; how many bytes."""
         data = self.recv(size or len(buffer), flags)
         memoryview(buffer)[: len(data)] = data
         return len(data)
+
+    def _received(self, size: int, flags: int) -> Received:
+        return self._run(lambda now: self._inner.receive(size, flags, now))
 
     # Closing
 
@@ -386,22 +381,7 @@ class Socket:
         """The POLL* bits that hold now (poll(2))."""
         return self._network.do(self._inner.poll)
 
-    # What it is
-
-    def getsockname(self) -> Address:
-        """The local address."""
-        inner = self._inner
-        if inner.tcb is not None:
-            return inner.tcb.local
-        if inner.listener is not None:
-            return (inner.listener.address or "", inner.listener.port)
-        return inner.bound or ("", 0)
-
-    def getpeername(self) -> Address:
-        """The address of the peer; ENOTCONN."""
-        if self._inner.tcb is None:
-            raise os_error(errno.ENOTCONN)
-        return self._inner.tcb.remote
+    # Options
 
     def getsockopt(self, level: int, option: int) -> int | bytes:
         """The value: an int, or bytes for a structure or string."""
@@ -422,6 +402,62 @@ class Socket:
             raise
 
 
+class Socket(_SocketBase[core.Socket]):
+    """A stream socket with the methods of `socket.socket`. Made by `SocketNetwork`."""
+
+    def listen(self, backlog: int = 128) -> None:
+        """Connections are taken from here on."""
+        self._network.do(lambda now: self._inner.listen(backlog, now))
+
+    def accept(self) -> tuple["Socket", Address]:
+        """The next connection and the address of its peer; it blocks, whatever this one does."""
+        child = self._run(lambda now: self._inner.accept(0, now))
+        made = Socket(self._network, child)
+        return made, made.getpeername()
+
+    def sendall(self, data: Buffer, flags: int = 0) -> None:
+        """All bytes were taken."""
+        view = memoryview(data)
+        while view:
+            view = view[self.send(view[:SEND_SIZE], flags) :]
+
+    def getsockname(self) -> Address:
+        """The local address."""
+        inner = self._inner
+        if inner.tcb is not None:
+            return inner.tcb.local
+        if inner.listener is not None:
+            return (inner.listener.address or "", inner.listener.port)
+        return inner.bound or ("", 0)
+
+    def getpeername(self) -> Address:
+        """The address of the peer; ENOTCONN."""
+        if self._inner.tcb is None:
+            raise os_error(errno.ENOTCONN)
+        return self._inner.tcb.remote
+
+
+class DatagramSocket(_SocketBase[CoreDatagramSocket]):
+    """A datagram socket with the methods of `socket.socket`. Made by `SocketNetwork`."""
+
+    def sendto(self, data: Buffer, address: Address) -> int:
+        """A datagram leaves for `address`; how many bytes were taken: all."""
+        return self._run(lambda now: self._inner.send_to(*address, data, 0, now))
+
+    def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Address]:
+        """One datagram, cut to `size`, and where it came from."""
+        received = self._received(size, flags)
+        return received.data, received.source or ("", 0)
+
+    def getsockname(self) -> Address:
+        """The local address."""
+        return self._network.do(lambda now: self._inner.local())
+
+    def getpeername(self) -> Address:
+        """The address of the peer; ENOTCONN."""
+        return self._network.do(lambda now: self._inner.peer())
+
+
 def _family(host: str) -> int:
     return AF_INET6 if ":" in host else AF_INET
 
@@ -435,6 +471,7 @@ __all__ = [
     "SOL_SOCKET",
     "SO_ERROR",
     "TCP_NODELAY",
+    "DatagramSocket",
     "Socket",
     "SocketNetwork",
 ]

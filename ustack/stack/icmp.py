@@ -2,7 +2,8 @@
 
 from ustack.errors import ConnectionRefused, HostUnreachable, UStackError
 from ustack.stack.flows import FlowTable, flow_key, split_key
-from ustack.stack.ip import MIN_MTU_IPV4, MIN_MTU_IPV6, PathMtus
+from ustack.stack.icmp_meaning import next_hop_mtu
+from ustack.stack.ip import PathMtus
 from ustack.stack.syn_request import SynRequest
 from ustack.tcp.handshake import resize_segments
 from ustack.tcp.seq import unwrap
@@ -12,21 +13,23 @@ from ustack.wire import icmp
 from ustack.wire.icmp import IcmpMessage
 
 TCP = 6
-# RFC 1191 §7.1: what a router from before next-hop MTUs most likely meant
-PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
 QUOTE_LIMIT_V4 = 548  # bytes of the offending packet; RFC 1812 §4.3.2.3: a 576 byte message
 QUOTE_LIMIT_V6 = 1232  # RFC 4443 §2.4 (c): the message fits in 1280 bytes
 
 
 def error_arrives(
-    message: IcmpMessage, version: int, flows: FlowTable, path_mtus: PathMtus, now: int
+    message: IcmpMessage,
+    version: int,
+    quote: icmp.Quoted,
+    flows: FlowTable,
+    path_mtus: PathMtus,
+    now: int,
 ) -> tuple[str, list[Tcb]]:
     """Judge an ICMP error. Returns a counter's name and the connections it changed.
 
     It must quote a segment of ours that is in flight (RFC 5927 §4.1). Hard errors end a connection
     attempt; on a synchronized connection every error is soft (RFC 5927 §5.2), MUST-56.
     """
-    quote = icmp.quoted(message.body, version)
     if quote.protocol != TCP or quote.seq is None:
         return "icmp-not-for-tcp", []
     found = flows.table.get(flow_key(quote.dst, quote.src, quote.dst_port, quote.src_port))
@@ -92,13 +95,8 @@ def _packet_too_big(
     """
     if version == 4 and not tcb.config.path_mtu_discovery:  # IPv6 routers do not fragment
         return "icmp-ignored", []
-    current = tcb.path_mtu_payload + tcb.fixed_headers
-    mtu = message.rest
-    if version == 4:
-        mtu &= 0xFFFF
-        if not mtu:
-            mtu = next((size for size in PLATEAUS if size < current), MIN_MTU_IPV4)
-    if not (MIN_MTU_IPV4 if version == 4 else MIN_MTU_IPV6) <= mtu < current:
+    mtu = next_hop_mtu(message, version, tcb.path_mtu_payload + tcb.fixed_headers)
+    if mtu is None:
         return "icmp-bad-mtu", []
     remote = split_key(tcb.flow)[0]
     path_mtus.lower(remote, mtu, now)

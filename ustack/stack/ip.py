@@ -372,8 +372,15 @@ class Output:
         payload: bytes,
         mtu: int,
         randrange: Callable[[int], int],
+        *,
+        ttl: int | None = None,
+        tos: int = 0,
     ) -> None:
-        """Send one datagram in pieces that fit the link (RFC 791 §3.2, RFC 8200 §4.5)."""
+        """Send one datagram in pieces that fit the link (RFC 791 §3.2, RFC 8200 §4.5).
+
+        `ttl` None: the stack's; `tos`: the octet of DSCP and ECN.
+        """
+        ttl = self._ttl if ttl is None else ttl
         if len(src) == 4:
             room = (mtu - ipv4.HEADER_LEN) & ~7
             ident = randrange(1 << 16)
@@ -389,13 +396,24 @@ class Output:
                     dst,
                     protocol,
                     len(piece),
+                    ttl=ttl,
+                    dscp=tos >> 2,
+                    ecn=tos & 3,
                     ident=ident,
                     more_fragments=more,
                     fragment_offset=offset,
                 )
             else:
                 extension = ipv6.encode_fragment(protocol, ipv6.Fragment(offset, more, ident))
-                head = ipv6.encode(src, dst, ipv6.FRAGMENT_HEADER, len(extension) + len(piece))
+                head = ipv6.encode(
+                    src,
+                    dst,
+                    ipv6.FRAGMENT_HEADER,
+                    len(extension) + len(piece),
+                    hop_limit=ttl,
+                    dscp=tos >> 2,
+                    ecn=tos & 3,
+                )
                 head += extension
             self.send((virtio.PLAIN + head + piece,), "")
 

@@ -13,10 +13,10 @@ from ustack.stack import icmp as icmp_errors
 from ustack.stack.ip import TCP
 from ustack.stack.reassembly import MAX_PAYLOAD, Datagram, Reassembler
 from ustack.stack.services import Services
+from ustack.stack.udp import Udp
 from ustack.tcp.rate_limit import RateLimit
 from ustack.tcp.tcb import Tcb
 from ustack.wire import icmp, ipv4, ipv6, udp, virtio
-from ustack.wire.checksum import ones_sum, pseudo_sum
 from ustack.wire.ecn import ecn_field
 from ustack.wire.gso import complete_checksum
 
@@ -36,7 +36,11 @@ class IpInput:
     """The receiving half of IP and ICMP of one stack."""
 
     def __init__(
-        self, services: Services, deliver_tcp: DeliverTcp, changed: Callable[[Tcb], None]
+        self,
+        services: Services,
+        deliver_tcp: DeliverTcp,
+        udp_ports: Udp,
+        changed: Callable[[Tcb], None],
     ) -> None:
         """`changed` is told of each connection that an ICMP error has changed."""
         self._config = services.config
@@ -49,6 +53,7 @@ class IpInput:
         self._probe = services.probe
         self._randrange = services.randrange
         self._deliver_tcp = deliver_tcp
+        self._udp = udp_ports
         self._changed = changed
         self._reassembler = Reassembler(self._config.max_fragments)
         self._icmp_limit = RateLimit(self._config.icmp_per_second)
@@ -233,16 +238,13 @@ class IpInput:
     def _deliver_udp(
         self, frame: bytes, src: bytes, dst: bytes, start: int, end: int, now: int
     ) -> None:
-        """No datagram sockets: a port unreachable tells the sender (RFC 1122 §4.1.3.1)."""
+        """To the socket that has the port. Without one, a port unreachable tells the sender
+        (RFC 1122 §4.1.3.1)."""
         header = udp.decode(frame, start, end)
-        # IPv6 has no datagrams without a checksum (RFC 8200 §8.1)
-        if (header.checksum or len(src) == 16) and not frame[0] & virtio.CHECKSUM_KNOWN:
-            total = pseudo_sum(src, dst, UDP, header.length)
-            if (
-                not header.checksum
-                or (total + ones_sum(memoryview(frame)[start : start + header.length])) % 65535
-            ):
-                raise MalformedPacket("udp-checksum")
+        if not frame[0] & virtio.CHECKSUM_KNOWN:
+            udp.verify(header, src, dst, frame, start)
+        if self._udp.arrives(frame, src, dst, header, start):
+            return
         self._counters["udp-no-port"] += 1
         if len(src) == 4:
             kind, code = icmp.V4_UNREACHABLE, icmp.V4_PORT_UNREACHABLE
@@ -282,8 +284,12 @@ class IpInput:
             self._output.packet(dst, src, protocol, reply, "")
 
     def _icmp_error_arrives(self, message: icmp.IcmpMessage, version: int, now: int) -> None:
+        quote = icmp.quoted(message.body, version)
+        if quote.protocol == UDP:
+            self._counters[self._udp.error_arrives(message, version, quote, now)] += 1
+            return
         outcome, changed = icmp_errors.error_arrives(
-            message, version, self._flows, self._path_mtus, now
+            message, version, quote, self._flows, self._path_mtus, now
         )
         self._counters[outcome] += 1
         for tcb in changed:

@@ -6,18 +6,28 @@ poll(2), epoll(7), epoll_ctl(2).
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
-from ustack.stack.sockets import Call, Socket
+from ustack.stack.socket_base import Call
 
 ALWAYS = c.POLLERR | c.POLLHUP  # reported whether asked for or not
 _BEHAVIOUR = c.EPOLLET | c.EPOLLONESHOT  # bits of an epoll mask that are no events
 NOTHING_REPORTED = -1
 
 
+class Pollable(Protocol):
+    """A socket of either kind: what is asked of it here."""
+
+    closed: bool
+    news: int
+
+    def poll(self, now: int) -> int: ...
+
+
 def poll(
-    entries: Sequence[tuple[Socket | None, int]], timeout_us: int | None, now: int
+    entries: Sequence[tuple[Pollable | None, int]], timeout_us: int | None, now: int
 ) -> Call[list[int]]:
     """The returned events of each (socket, events); POLLNVAL where there is no socket.
 
@@ -38,7 +48,7 @@ def poll(
 class _Interest:
     events: int
     data: object
-    reported: int = NOTHING_REPORTED  # `Socket.news` when it was last reported
+    reported: int = NOTHING_REPORTED  # `Pollable.news` when it was last reported
     armed: bool = True  # EPOLLONESHOT: until it was reported
 
 
@@ -46,21 +56,21 @@ class Epoll:
     """An interest list. `data` is given back with the events."""
 
     def __init__(self) -> None:
-        self._interests: dict[Socket, _Interest] = {}
+        self._interests: dict[Pollable, _Interest] = {}
 
-    def add(self, socket: Socket, events: int, data: object) -> None:
+    def add(self, socket: Pollable, events: int, data: object) -> None:
         """EPOLL_CTL_ADD; EEXIST."""
         if socket in self._interests:
             raise os_error(errno.EEXIST)
         self._interests[socket] = _Interest(events, data)
 
-    def modify(self, socket: Socket, events: int, data: object) -> None:
+    def modify(self, socket: Pollable, events: int, data: object) -> None:
         """EPOLL_CTL_MOD; also arms EPOLLONESHOT again. ENOENT."""
         if socket not in self._interests:
             raise os_error(errno.ENOENT)
         self._interests[socket] = _Interest(events, data)
 
-    def delete(self, socket: Socket) -> None:
+    def delete(self, socket: Pollable) -> None:
         """EPOLL_CTL_DEL; ENOENT."""
         if self._interests.pop(socket, None) is None:
             raise os_error(errno.ENOENT)

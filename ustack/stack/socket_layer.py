@@ -1,4 +1,4 @@
-"""All stream sockets of one stack: made, told of events, and woken when their time has come."""
+"""All sockets of one stack: made, told of events, and woken when their time has come."""
 
 import errno
 from collections.abc import Callable, Iterable
@@ -11,6 +11,8 @@ from ustack.stack.socket_base import earlier
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.sockets import Socket
 from ustack.stack.stack import Stack
+from ustack.stack.udp import UdpPort
+from ustack.stack.udp_socket import DatagramOptions, DatagramSocket
 from ustack.tcp.tcb import Tcb
 
 
@@ -25,7 +27,7 @@ class SocketLayer:
         self,
         stack: Stack,
         config: TcpConfig,
-        owner_of: Callable[[Socket], object] = lambda socket: socket,
+        owner_of: Callable[[Socket | DatagramSocket], object] = lambda socket: socket,
     ) -> None:
         self.stack = stack
         self.config = config
@@ -33,7 +35,7 @@ class SocketLayer:
         self.sockets: set[Socket] = set()
 
     def socket(self, family: int, kind: int, protocol: int) -> Socket:
-        """A new socket. `kind` may carry SOCK_NONBLOCK."""
+        """A new stream socket. `kind` may carry SOCK_NONBLOCK."""
         if family not in (c.AF_INET, c.AF_INET6):
             raise os_error(errno.EAFNOSUPPORT)
         if kind & c.SOCK_TYPE_MASK != c.SOCK_STREAM:
@@ -45,11 +47,21 @@ class SocketLayer:
         self.sockets.add(made)
         return made
 
-    def dispatch(self, events: Iterable[tuple[Tcb | Listener, int]]) -> None:
+    def datagram_socket(self, family: int, kind: int, protocol: int) -> DatagramSocket:
+        """A new datagram socket. `kind` may carry SOCK_NONBLOCK."""
+        if family not in (c.AF_INET, c.AF_INET6):
+            raise os_error(errno.EAFNOSUPPORT)
+        if protocol not in (0, c.IPPROTO_UDP):
+            raise os_error(errno.EPROTONOSUPPORT)
+        made = DatagramSocket(self.stack, self.owner_of, family, DatagramOptions(self.config))
+        made.nonblocking = bool(kind & c.SOCK_NONBLOCK)
+        return made
+
+    def dispatch(self, events: Iterable[tuple[Tcb | Listener | UdpPort, int]]) -> None:
         """Tells the sockets what `Stack.take_events` says."""
         for subject, flags in events:
             user = subject.user
-            if isinstance(user, Socket):
+            if isinstance(user, Socket | DatagramSocket):
                 user.notify(flags)
 
     def handle_timeouts(self, now: int) -> int | None:

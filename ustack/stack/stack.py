@@ -32,6 +32,7 @@ from ustack.stack.time_wait import TimeWait
 from ustack.stack.time_waits import TimeWaits
 from ustack.stack.trace import Tracer
 from ustack.stack.trains import MIN_FRAME, follows
+from ustack.stack.udp import Udp, UdpPort
 from ustack.tcp import ack_policy, memory_pressure, user_calls
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.handshake import (
@@ -100,10 +101,11 @@ class Stack:
         self._wheel = services.wheel
         self._output = services.output
         self._dirty: list[Tcb] = []
-        self._eventful: dict[Tcb | Listener, None] = {}
+        self._eventful: dict[Tcb | Listener | UdpPort, None] = {}
         self.acks_held = False  # the last flush left ACKs for the next one
         self._leader: Tcb | None = None  # its segment has just come as predicted
-        self._ip_input = IpInput(services, self._deliver_tcp, self._mark)
+        self.udp = Udp(services, self._tell)
+        self._ip_input = IpInput(services, self._deliver_tcp, self.udp, self._mark)
         self._syn_queue = SynQueue(services)
         self._time_waits = TimeWaits(services)
         self._connections = Connections(services, self._time_waits)
@@ -470,7 +472,7 @@ class Stack:
             return 0
         return self._wheel.next_deadline()
 
-    def take_events(self) -> list[tuple[Tcb | Listener, int]]:
+    def take_events(self) -> list[tuple[Tcb | Listener | UdpPort, int]]:
         """What the users are to be told, each object at most once. Empty when there is nothing."""
         if not self._eventful:
             return []
@@ -483,6 +485,10 @@ class Stack:
                 taken.append((subject, subject.events))
                 subject.events = 0
         return taken
+
+    def _tell(self, port: UdpPort) -> None:
+        """The user of `port` is to be told of its events."""
+        self._eventful[port] = None
 
     def _mark(self, tcb: Tcb) -> None:
         """`tcb` has something to send, or a deadline to file, at the next flush."""

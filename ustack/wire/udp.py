@@ -1,10 +1,11 @@
-"""The UDP header. RFC 768; RFC 8200 §8.1 for the checksum over IPv6."""
+"""The UDP header and its checksum. RFC 768; RFC 8200 §8.1 for the checksum over IPv6."""
 
 import struct
 from typing import NamedTuple
 
 from ustack.errors import MalformedPacket
-from ustack.wire import Buffer
+from ustack.wire import Buffer, ipv4
+from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
 
 HEADER = struct.Struct("!HHHH")  # source port, destination port, length, checksum
 HEADER_LEN = 8  # bytes; RFC 768
@@ -36,3 +37,29 @@ def decode(data: Buffer, start: int, end: int) -> UdpHeader:
 def encode(src_port: int, dst_port: int, payload_length: int, checksum: int = 0) -> bytes:
     """The header for `payload_length` bytes. `checksum` is written as given."""
     return HEADER.pack(src_port, dst_port, HEADER_LEN + payload_length, checksum)
+
+
+def encode_datagram(src: bytes, dst: bytes, src_port: int, dst_port: int, payload: Buffer) -> bytes:
+    """The whole datagram between these addresses, its checksum complete.
+
+    A checksum of 0 goes as all ones, which is the same number: 0 says that there is none (RFC 768).
+    """
+    pseudo = pseudo_sum(src, dst, ipv4.UDP, HEADER_LEN + len(payload))
+    # The pseudo-header's sum stands in the field while the rest is summed.
+    field = checksum(encode(src_port, dst_port, len(payload), pseudo), payload) or 0xFFFF
+    return encode(src_port, dst_port, len(payload), field) + payload
+
+
+def verify(header: UdpHeader, src: bytes, dst: bytes, data: Buffer, start: int) -> None:
+    """The checksum of the datagram data[start:], sent from `src` to `dst`, is right.
+
+    Over IPv4 there may be none (RFC 768), over IPv6 there must be one (RFC 8200 §8.1). Raises
+    MalformedPacket.
+    """
+    if not header.checksum:
+        if len(src) == 16:
+            raise MalformedPacket("udp-checksum")
+        return
+    total = pseudo_sum(src, dst, ipv4.UDP, header.length)
+    if fold(total + ones_sum(memoryview(data)[start : start + header.length])) != 0xFFFF:
+        raise MalformedPacket("udp-checksum")
