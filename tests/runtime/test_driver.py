@@ -269,6 +269,30 @@ async def test_after_an_answer_the_descriptor_is_read_a_few_times_more_and_then_
 
 
 @in_virtual_time
+async def test_a_dialogue_is_read_frame_by_frame_and_much_text_in_batches() -> None:
+    class Observed(Descriptor):
+        def read(self, budget: int, now: int) -> list[bytes]:
+            frames = super().read(budget, now)
+            if frames:
+                budgets.append(budget)
+            return frames
+
+    budgets: list[int] = []
+    async with behind(Observed) as (_, near, far):
+        await near.create_server(Echo, port=PORT)
+        reader, writer = await far.open_connection(NEAR, PORT)
+        for size, expected in ((4, 1), (1 << 20, READ_BUDGET), (4, 1)):
+            budgets.clear()
+            for _ in range(100 if size == 4 else 1):
+                writer.write(bytes(size))
+                assert len(await reader.readexactly(size)) == size
+                await asyncio.sleep(10)
+            assert budgets.count(expected) > 0.8 * len(budgets)
+        writer.close()
+        await writer.wait_closed()
+
+
+@in_virtual_time
 async def test_a_full_descriptor_is_waited_for() -> None:
     class NarrowDescriptor(Descriptor):
         refuse = 0

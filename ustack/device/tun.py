@@ -117,14 +117,15 @@ class TunDevice:
         frames: list[bytes] = []
         room = READ_BATCH
         try:
-            while len(frames) < budget and room > 0:
-                frame: bytes | None = read(READ_SIZE)
-                if frame is None:
-                    break
+            frame: bytes | None = read(READ_SIZE)
+            while frame is not None:
                 if not self._offload:
                     frame = NO_OFFLOAD + frame
                 frames.append(frame)
                 room -= len(frame)
+                if len(frames) >= budget or room <= 0:
+                    break
+                frame = read(READ_SIZE)
         except OSError as error:
             if not frames:  # otherwise the next read says it again
                 raise OSError(error.errno, f"{self.name}: the interface is gone") from error

@@ -21,7 +21,8 @@ from ustack.tcp.tcb import Tcb
 logger = logging.getLogger(__name__)
 
 READ_BUDGET = 64  # frames per batch; a device may give fewer
-SINGLE_READS = 4  # after a batch of one frame
+SINGLE_READS = 8  # frames that are read one by one after a batch of one ...
+SMALL_FRAME = 4096  # bytes; ... unless one is larger: a bulk transfer has begun
 LINGER_READS = 8  # of some 2 µs each; a kernel peer's turn-around is 10 to 15 µs
 LINGER_ROUNDS = 16  # batches before the rest of the loop gets its chance
 MAX_ROUNDS = 8  # flush and events up, before the rest of the loop gets its chance
@@ -77,7 +78,7 @@ class Driver:
         self._fd = -1
         self._now = 0  # of the running turn
         self._answered = False  # users were told something in the last turn
-        self._single_reads = 0  # so many of the next reads ask for one frame only
+        self._single_reads = 0  # so many of the next frames are read one by one
         self._in_turn = False
         self._turn_pending = False
         self._read_pending = False
@@ -176,20 +177,22 @@ class Driver:
         for the loop is delayed by LINGER_READS empty reads, or by LINGER_ROUNDS full batches;
         other processes of this CPU get their turn; a quiet stack sleeps.
         """
-        rounds = reads = 0
-        while self._answered and self._fd >= 0 and rounds < LINGER_ROUNDS:
-            if self.stack.acks_held or self._turn_pending or self._device_full:
+        clock, receive = self._clock, self._receive
+        for _ in range(LINGER_ROUNDS):
+            if not self._answered or self._turn_pending or self._device_full:
                 return
-            now = self._clock()
-            if self._receive(now):
-                self._turn(now)
-                rounds += 1
-                reads = 0
-            else:
-                reads += 1
-                if reads == LINGER_READS:
+            if self.stack.acks_held:
+                return
+            for _ in range(LINGER_READS):
+                if self._fd < 0:
                     return
+                now = clock()
+                if receive(now):
+                    break
                 os.sched_yield()
+            else:
+                return
+            self._turn(now)
 
     def _timer_fired(self) -> None:
         self._timer = None
@@ -217,27 +220,32 @@ class Driver:
     def _receive(self, now: int) -> int:  # hot
         """A batch of frames is in the stack. What is left over is read in the loop's next round.
 
-        Returns how many frames there were. After a lone one the next is probably alone too: for
-        some reads, no time is spent on hearing from the descriptor that there are no more.
+        Returns how many frames there were. After a small lone one the next is probably alone too:
+        for some frames, no time is spent on hearing from the descriptor that there are no more.
         """
-        budget = READ_BUDGET
-        if self._single_reads and self._fd >= 0:
-            self._single_reads -= 1
-            budget = 1
+        budget = 1 if self._single_reads else READ_BUDGET
         try:
             frames = self.device.read(budget, now)
         except OSError as error:
             self._device_gone(error, now)
             return 0
-        if frames:
+        if not frames and self._fd >= 0:
+            return 0
+        count = len(frames)
+        if count:
             self.stack.input_batch(frames, now)
-            if len(frames) == 1 < budget:
-                self._single_reads = SINGLE_READS
+            if self._fd >= 0:
+                if len(frames[0]) > SMALL_FRAME:
+                    self._single_reads = 0
+                elif budget == 1:
+                    self._single_reads -= 1
+                elif count == 1:
+                    self._single_reads = SINGLE_READS
         if self._fd < 0:
             self._device_full = False
-            if len(frames) == budget:
+            if count == budget:
                 self._frames_wait()
-        return len(frames)
+        return count
 
     def _turn(self, now: int, again: bool = True) -> None:  # hot
         """After anything happened: packets out, events up, timer re-armed. In that order.
