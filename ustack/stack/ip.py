@@ -19,8 +19,9 @@ from ustack.tcp.seq import MASK32
 from ustack.tcp.tcb import Tcb
 from ustack.wire import Buffer, ipv4, ipv6, virtio
 from ustack.wire import tcp as wire_tcp
-from ustack.wire.checksum import checksum, ones_sum, pseudo_sum
+from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
 from ustack.wire.ecn import set_ecn_bits
+from ustack.wire.tcp import ACK
 
 Write = Callable[[Sequence[Buffer], int], bool]
 
@@ -76,7 +77,7 @@ class Addresses:
 
     def text(self, address: bytes) -> str:
         """The address as people write it."""
-        return self._own.get(address) or str(ip_address(address))
+        return self._own.get(address) or _written(address)
 
     def source_for(self, remote: bytes) -> bytes | None:
         """Our address to talk to `remote` from: one in its network, else the first of its family
@@ -99,10 +100,30 @@ class Addresses:
         return address[0] != 0xFF and any(address) and address != b"\x00" * 15 + b"\x01"
 
 
-@lru_cache(maxsize=64)
-def _shared(part: bytes) -> bytes:
-    """One object for equal parts, so that connections do not hold a copy each."""
-    return part
+@lru_cache(maxsize=256)
+def _written(address: bytes) -> str:
+    return str(ip_address(address))
+
+
+@lru_cache(maxsize=256)
+def _ipv4_parts(
+    src: bytes, dst: bytes, ttl: int, dscp: int, dont_fragment: bool
+) -> tuple[bytes, bytes, bytes, int, int]:
+    """What the headers of all TCP packets from one host to another have in common.
+
+    Version to DSCP, fragment bits to protocol, both addresses; the sum of all that, and that of
+    the pseudo-header without the length. A new connection from a known host need not encode it,
+    and shares the objects.
+    """
+    head = ipv4.encode(src, dst, TCP, 0, ttl=ttl, dscp=dscp, dont_fragment=dont_fragment)
+    first, middle, addresses = head[:2], head[6:10], head[12:]
+    return (
+        first,
+        middle,
+        addresses,
+        ones_sum(first + middle + addresses),
+        pseudo_sum(src, dst, TCP, 0),
+    )
 
 
 @lru_cache
@@ -135,23 +156,15 @@ class HeaderTemplate:
     ) -> None:
         """`ident`: the first IPv4 identification; `label`: the IPv6 flow label."""
         config = tcb.config
-        ports = tcb.local.port.to_bytes(2, "big") + tcb.remote.port.to_bytes(2, "big")
+        ports = tcb.flow[-2:] + tcb.flow[-4:-2]
         if len(src) == 4:
             self.version = 4
-            head = ipv4.encode(
-                src,
-                dst,
-                TCP,
-                0,
-                ttl=config.ttl,
-                dscp=config.dscp,
-                dont_fragment=config.path_mtu_discovery,
+            # `ip_sum` is of all but length, identification and the checksum itself
+            self.first, self.middle, addresses, self.ip_sum, self.pseudo = _ipv4_parts(
+                src, dst, config.ttl, config.dscp, config.path_mtu_discovery
             )
-            self.first = _shared(head[:2])
-            self.middle = _shared(head[6:10])
-            self.ends = head[12:] + ports
-            # of all but length, identification and the checksum itself
-            self.ip_sum = ones_sum(self.first + self.middle + head[12:])
+            self.ends = addresses + ports
+            size = ipv4.HEADER_LEN
         else:
             self.version = 6
             head = ipv6.encode(
@@ -161,11 +174,12 @@ class HeaderTemplate:
             self.middle = b""
             self.ends = head[6:] + ports
             self.ip_sum = 0
+            self.pseudo = pseudo_sum(src, dst, TCP, 0)
+            size = ipv6.HEADER_LEN
         self.ident = ident
-        self.pseudo = pseudo_sum(src, dst, TCP, 0)
         self.start = virtio.PLAIN  # the virtio_net_hdr of one plain segment
         if offload:
-            self.start = checksum_left(len(head))
+            self.start = checksum_left(size)
         self.gso_for = 0, 0
         self.gso_start = b""
 
@@ -260,8 +274,7 @@ class Output:
         note: str,
     ) -> bool:  # hot
         """Send one segment, or super-segment, of `tcb` (tcp.emit.Emit). False: device full."""
-        template = tcb.header
-        assert type(template) is HeaderTemplate
+        template: HeaderTemplate = tcb.header  # type: ignore[assignment]
         length = 20 + len(options)  # TCP header
         mss = tcb.snd.mss
         start = template.start
@@ -270,7 +283,7 @@ class Output:
             tcb.counters.segments_out += -(-size // mss)
         else:
             tcb.counters.segments_out += 1
-        ack = tcb.rcv.nxt & MASK32 if flags & wire_tcp.ACK else 0
+        ack = tcb.rcv.nxt & MASK32 if flags & ACK else 0
         # fold(x) for x > 0 is (x - 1) % 65535 + 1: one's complement sums count modulo 65535
         pseudo = (template.pseudo + length + size - 1) % 65535 + 1
         if template.version == 4:
@@ -311,7 +324,12 @@ class Output:
             header = _with_checksum(header, 30 if template.version == 4 else 50, payload)
         if tcb.ecn is not None:
             header = _mark(header, tcb.ecn.mark, flags)
-        if not self.send((header, *payload), tcb.note or note):
+        write = self._write
+        if write is None or self._probe is not None:
+            if not self.send((header, *payload), tcb.note or note):
+                return False
+        elif not write((header, *payload), self.now):  # as `send` does
+            self.full = True
             return False
         if self.tracer is not None:
             self.tracer.sent(tcb, seq, flags, window, options, size, note, self.now)
@@ -336,32 +354,45 @@ class Output:
 
         With the DSCP and TTL of `config`, by default the stack's; `label` is the IPv6 flow label.
         """
-        dst, src, dst_port, src_port = split_key(flow)
+        dst, src, _, _ = split_key(flow)
+        ports = flow[-2:] + flow[-4:-2]
         length = 20 + len(options)
-        pseudo = pseudo_sum(src, dst, TCP, length)
-        tail = wire_tcp.encode(
-            src_port,
-            dst_port,
-            seq & MASK32,
-            ack & MASK32,
-            flags,
-            window,
-            options=options,
-            checksum=pseudo,
-        )
         ttl, dscp, dont_fragment = self._ttl, self._dscp, True
         if config is not None:
             ttl, dscp, dont_fragment = config.ttl, config.dscp, config.path_mtu_discovery
+        fields = seq & MASK32, ack & MASK32, length << 10 | flags, window
         if len(src) == 4:
-            head = ipv4.encode(
-                src, dst, TCP, length, ttl=ttl, dscp=dscp, dont_fragment=dont_fragment
+            first, middle, addresses, ip_sum, pseudo = _ipv4_parts(
+                src, dst, ttl, dscp, dont_fragment
+            )
+            size = ipv4.HEADER_LEN
+            frame = _V4_TCP.pack(
+                checksum_left(size) if self._offload else virtio.PLAIN,
+                first,
+                size + length,
+                0,
+                middle,
+                65534 - (ip_sum + size + length - 1) % 65535,
+                addresses + ports,
+                *fields,
+                fold(pseudo + length),
+                0,
             )
         else:
+            size = ipv6.HEADER_LEN
             head = ipv6.encode(src, dst, TCP, length, hop_limit=ttl, dscp=dscp, flow_label=label)
-        if self._offload:
-            frame = checksum_left(len(head)) + head + tail
-        else:
-            frame = _with_checksum(virtio.PLAIN + head + tail, virtio.HEADER_LEN + len(head), ())
+            frame = _V6_TCP.pack(
+                checksum_left(size) if self._offload else virtio.PLAIN,
+                head[:4],
+                length,
+                head[6:] + ports,
+                *fields,
+                pseudo_sum(src, dst, TCP, length),
+                0,
+            )
+        frame += options
+        if not self._offload:
+            frame = _with_checksum(frame, virtio.HEADER_LEN + size, ())
         self.send((frame,), note)
 
     def fragments(

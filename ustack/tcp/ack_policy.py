@@ -20,23 +20,25 @@ TINY = LEAST_MSS - 40  # bytes: smaller than any MSS, whatever options go with i
 MOST_DIALOGUE = 255  # Linux: the count of answers ends there
 
 
-def text_arrived(tcb: Tcb, size: int, flags: int, now: int) -> None:  # hot
+def text_arrived(tcb: Tcb, size: int, flags: int, now: int) -> bool:  # hot
     """`size` bytes of text in order: called before `tcb.text_received_at` is set to `now`.
 
+    True: the peer's segments are larger than was known (RCV.MSS_SEEN).
     Not called for what changes nothing: a full-sized segment without PSH, or several in one, no
     more than STEADY_US after the last one.
     """
     if size < TINY and size < tcb.rcv.mss_seen:
         tcb.rcv.last_size = 0
         tcb.pushed = 2 if tcb.pushed else 1
+        larger = False
     else:
-        _measure_segment(tcb, size, flags)
+        larger = _measure_segment(tcb, size, flags)
     ato = tcb.ato
     least = tcb.config.delayed_ack_us
     if not ato:
         add_quick_acks(tcb, tcb.config.quick_acks)
         tcb.ato = least
-        return
+        return larger
     gap = now - tcb.text_received_at
     if gap <= least // 2:
         tcb.ato = ato // 2 + least // 2
@@ -44,28 +46,31 @@ def text_arrived(tcb: Tcb, size: int, flags: int, now: int) -> None:  # hot
         tcb.ato = min(ato // 2 + gap, tcb.rtt.rto)
     elif gap > tcb.rtt.rto:  # the sender may begin with a small window again
         add_quick_acks(tcb, tcb.config.quick_acks)
+    return larger
 
 
-def _measure_segment(tcb: Tcb, size: int, flags: int) -> None:
+def _measure_segment(tcb: Tcb, size: int, flags: int) -> bool:
     """What "full-sized" means for the peer, and whether this was the end of what it had to say.
 
     Linux tcp_measure_rcv_mss(): a segment larger than all before, or two small ones of the same
-    size, if they are larger than any path demands or are not the end of a write.
+    size, if they are larger than any path demands or are not the end of a write. True: it is more.
     """
     rcv = tcb.rcv
+    largest = rcv.mss_seen
     previous, rcv.last_size = rcv.last_size, 0
-    if size >= rcv.mss_seen:
+    if size >= largest:
         rcv.mss_seen = min(size, rcv.mss)
         if flags & PSH:
             tcb.pushed |= 1
-        return
+        return rcv.mss_seen > largest
     whole = size + option_bytes(tcb)
     if whole >= DEFAULT_MSS or (whole >= LEAST_MSS and not flags & (FIN | PSH | URG)):
         rcv.last_size = size
         if size == previous:
             rcv.mss_seen = size
-            return
+            return False
     tcb.pushed = 2 if tcb.pushed else 1
+    return False
 
 
 def guess_segment_size(tcb: Tcb) -> None:

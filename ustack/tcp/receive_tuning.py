@@ -8,6 +8,7 @@ The round trip is measured without any text of ours: by echoed timestamps, or by
 sender takes to use up the window that it was offered.
 """
 
+NEVER = 1 << 62  # µs
 INITIAL_SEGMENTS = 10  # RFC 6928: what a sender may deliver in the first round trip anyway
 
 
@@ -22,7 +23,7 @@ class ReceiveTuner:
         # since whole ones may never use up all of it.
         self.space = max(min(window // 2, INITIAL_SEGMENTS * mss), 1)
         self.mark = position + window  # when RCV.NXT reaches this, a window was used up
-        self.due_at = now  # when `read` is worth calling
+        self.due_at = NEVER  # when `read` is worth calling: not before a round trip is known
         self._marked_at = now
         self._smoothed = 0  # eight times the round trip
         self._start = position  # the first octet that was not read when this round trip began
@@ -38,6 +39,8 @@ class ReceiveTuner:
 
         If not, the sample may measure the reader, and only a smaller one is believed.
         """
+        if not self._smoothed:
+            self.due_at = 0
         if not self._smoothed or rtt_us << 3 < self._smoothed:
             self._smoothed = rtt_us << 3
         elif drained:
@@ -46,6 +49,8 @@ class ReceiveTuner:
     def arrived(self, nxt: int, window: int, now: int) -> None:
         """RCV.NXT has reached `mark`: the sender took so long for one window, or less."""
         sample = max(now - self._marked_at, 1) << 3
+        if not self._smoothed:
+            self.due_at = 0
         if not self._smoothed or sample < self._smoothed:  # a sender may also have paused
             self._smoothed = sample
         self.mark = nxt + window

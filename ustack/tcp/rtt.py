@@ -47,15 +47,17 @@ class RttEstimator:
         srtt = self.srtt
         if not srtt:
             self.srtt = srtt = self.min_rtt = rtt
-            self.rttvar = rtt >> 1
+            rttvar = rtt >> 1
         else:
             if rtt < self.min_rtt:
                 self.min_rtt = rtt
             error = rtt - srtt
-            self.rttvar += ((error if error >= 0 else -error) - self.rttvar) >> 2  # beta = 1/4
+            rttvar = self.rttvar
+            rttvar += ((error if error >= 0 else -error) - rttvar) >> 2  # beta = 1/4
             self.srtt = srtt = srtt + (error >> 3) or 1  # alpha = 1/8
-        variance = 4 * self.rttvar
-        rto = srtt + (variance if variance > self._min_us else self._min_us)
+        self.rttvar = rttvar
+        variance, least = 4 * rttvar, self._min_us
+        rto = srtt + (variance if variance > least else least)
         self.base = self.rto = rto if rto < self._max_us else self._max_us
 
     def distrust_initial(self) -> None:

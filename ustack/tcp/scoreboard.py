@@ -214,6 +214,19 @@ class Scoreboard:
             entry.start = self._starts[0] = una
         return None if ambiguous else sent_at
 
+    def ack_lone(self) -> int | None:  # hot
+        """`ack` of all that is in flight, in a dialogue: one range that was never sent again.
+
+        Returns when it was sent, None: there is more to know, and nothing was done. Nothing of it
+        is SACKed or lost, and nobody asks what was delivered, as RACK and rate samples do.
+        """
+        ranges = self._ranges
+        if len(ranges) != 1 or ranges[0].copies:
+            return None
+        self._starts.pop()
+        self.in_flight = 0
+        return ranges.pop().sent_at
+
     def sack(
         self, blocks: tuple[tuple[int, int], ...], una: int, nxt: int
     ) -> tuple[int, int | None]:

@@ -52,7 +52,7 @@ from ustack.tcp.tcb import (
     Tcb,
     finish,
 )
-from ustack.tcp.text_arrives import adapt_acks, receive_text, urgent_arrives
+from ustack.tcp.text_arrives import receive_text, urgent_arrives
 from ustack.tcp.timestamp_echo import measure_for_window, measure_round_trip
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
@@ -194,7 +194,9 @@ def predicted(
     tcb.keep_alive_probes = tcb.probes = 0
     if acked:
         snd.una = una = snd.una + acked
-        sent_at = board.ack(una)
+        sent_at = board.ack_lone() if acked == flight and tcb.sampler is None else None
+        if sent_at is None:
+            sent_at = board.ack(una)
         _advance(tcb, una, acked, sent_at, tsval, tsecr, now)
         tcb.counters.delivered += 1 if acked <= snd.mss else -(-acked // snd.mss)
         tcb.recovery.dup_acks = 0
@@ -220,7 +222,8 @@ def predicted(
             or tcb.ato != ATO_US
             or now - tcb.text_received_at > STEADY_US
         ):
-            adapt_acks(tcb, size, flags, now)
+            if ack_policy.text_arrived(tcb, size, flags, now):
+                buffer_sizes.segment_size_known(tcb, rcv.mss_seen)
         receive_buffer.append(payload)
         tcb.counters.bytes_received += size
         tcb.counters.data_segments_in += 1
@@ -248,7 +251,7 @@ def continued(tcb: Tcb, texts: Sequence[Buffer], now: int) -> bool:  # hot
         return False
     if tcb.ato != ATO_US:
         for text in texts:
-            ack_policy.text_arrived(tcb, len(text), ACK, now)
+            ack_policy.text_arrived(tcb, len(text), ACK, now)  # none is larger than those before
     for text in texts:
         receive_buffer.append(text)
     rcv.nxt = nxt
@@ -397,7 +400,10 @@ def _text_on_syn_answered(tcb: Tcb, fast: FastOpen, ack: int, resent: bool, now:
         tcb.counters.bytes_acked += ack - snd.una
         snd.una = ack
         tcb.send_buffer.release(ack)
-        _tell_writer(tcb, now)
+        if not len(tcb.send_buffer):
+            tcb.events |= DRAINED
+        if tcb.send_full:
+            _tell_writer(tcb, now)
     fast.text_acked = not board.in_flight
     if not fast.text_acked:
         fast.client_fail = SYN_RETRANSMITTED if resent else DATA_NOT_ACKED
@@ -508,23 +514,23 @@ def _advance(
         timers.user = NEVER
     if tcb.mtu is not None and tcb.mtu.size and ack >= tcb.mtu.end:
         mtu_probing.acknowledged(tcb)
-    _tell_writer(tcb, now)
+    if buffer.end == buffer.start:
+        tcb.events |= DRAINED
+    if tcb.send_full:
+        _tell_writer(tcb, now)
 
 
 def _tell_writer(tcb: Tcb, now: int) -> None:  # hot
-    """There is room in the send buffer: the user, if it was full, may write again at a third."""
+    """The send buffer was full, and some of it was acknowledged: the user may write again once a
+    third is free."""
     buffer = tcb.send_buffer
-    waiting = buffer.end - buffer.start
-    if not waiting:
-        tcb.events |= DRAINED
-    if tcb.send_full:
-        if not tcb.usage.limited:  # else a larger buffer would only wait longer
-            buffer_sizes.expand_send_buffer(tcb)
-        if waiting <= buffer.limit * 2 // 3:
-            tcb.send_full = False
-            tcb.events |= WRITABLE
-            if tcb.chronograph is not None:
-                tcb.chronograph.stop(SEND_BUFFER, now)
+    if not tcb.usage.limited:  # else a larger buffer would only wait longer
+        buffer_sizes.expand_send_buffer(tcb)
+    if len(buffer) <= buffer.limit * 2 // 3:
+        tcb.send_full = False
+        tcb.events |= WRITABLE
+        if tcb.chronograph is not None:
+            tcb.chronograph.stop(SEND_BUFFER, now)
 
 
 def _grow(tcb: Tcb, acked: int, sent_at: int | None, now: int) -> None:  # hot

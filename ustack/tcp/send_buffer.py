@@ -186,6 +186,7 @@ class SendBuffer:
             self.start = self.end
             starts.clear()
             self._chunks.clear()
+            self._marks.clear()  # now, while there are few: `push_at` need not skip them
             self._tail = None
             self._sent_marks = self._cuts = None
             return

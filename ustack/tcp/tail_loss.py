@@ -47,6 +47,20 @@ def after_sending(tcb: Tcb, now: int) -> None:  # hot
             timers.pto = rto
 
 
+def after_lone_segment(tcb: Tcb, now: int) -> None:  # hot
+    """`after_sending` in a dialogue: one segment is all that is in flight, and nothing is lost."""
+    timers, rtt = tcb.timers, tcb.rtt
+    rto = now + rtt.rto
+    if not tcb.probing_tail or tcb.tail_probe_end is not None:
+        timers.pto = NEVER
+        if timers.rto == NEVER:
+            timers.rto = rto  # RFC 6298 §5.1
+        return
+    timers.rto = rto
+    pto = now + 2 * rtt.srtt + MAX_ACK_DELAY_US if rtt.srtt else now + INITIAL_PTO_US
+    timers.pto = pto if pto < rto else rto
+
+
 def give_up(tcb: Tcb) -> None:
     """The window is cut for another reason, so the probe that is out tells nothing any more."""
     if tcb.tail_probe_end is None:

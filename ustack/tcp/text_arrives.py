@@ -94,7 +94,8 @@ def _take_in_order(tcb: Tcb, seg: Segment, payload: Buffer, now: int) -> None:  
         receive_buffer.append(payload)
         nxt += len(payload)
     tcb.counters.bytes_received += nxt - rcv.nxt
-    adapt_acks(tcb, len(payload), seg.flags, now)
+    if ack_policy.text_arrived(tcb, len(payload), seg.flags, now):
+        buffer_sizes.segment_size_known(tcb, rcv.mss_seen)
     tcb.text_received_at = now
     tcb.ack_owed += nxt - rcv.nxt
     rcv.nxt = nxt
@@ -105,15 +106,6 @@ def _take_in_order(tcb: Tcb, seg: Segment, payload: Buffer, now: int) -> None:  
         measure_for_window(tcb, seg.tsecr, len(payload), now)
     if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
         tcb.flush_now = True
-
-
-def adapt_acks(tcb: Tcb, size: int, flags: int, now: int) -> None:
-    """`size` bytes have come in order: how soon they are acknowledged follows that."""
-    rcv = tcb.rcv
-    largest = rcv.mss_seen
-    ack_policy.text_arrived(tcb, size, flags, now)
-    if rcv.mss_seen > largest:
-        buffer_sizes.segment_size_known(tcb, rcv.mss_seen)
 
 
 def _note_fin(tcb: Tcb, start: int, end: int) -> bool:

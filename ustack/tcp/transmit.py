@@ -81,6 +81,8 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     if tcb.probe_due and not send_probe(tcb, now, emit):
         return False
     owed = tcb.ack_owed
+    if not (owed or tcb.ack_now or tcb.ack_soon):
+        return done
     if owed and tcb.receive_buffer.limit < tcb.receive_buffer.ceiling:
         widen_window(tcb, owed)
     if owed and not (tcb.ack_now or tcb.ack_soon) and state is not TIME_WAIT:
@@ -300,9 +302,12 @@ def _send_lone(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     text_left(tcb, start, end, now)
     if size != snd.mss:
         snd.small_end = end
-    _now_in_flight(tcb, start, end, size, now)
+    snd.nxt = end
+    if end > snd.max:
+        snd.max = end
+    tcb.scoreboard.sent(start, end, now)
     tcb.usage.sent(start, end, False)
-    tail_loss.after_sending(tcb, now)
+    tail_loss.after_lone_segment(tcb, now)
     tcb.timers.persist = NEVER
     return True
 
