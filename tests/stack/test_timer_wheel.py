@@ -212,3 +212,15 @@ def test_the_wheel_agrees_with_a_sorted_list(steps: list[tuple[str, int, int]], 
         else:
             assert at_next is not None
             assert at_next <= max(min(model.values()), now) + TICK
+
+
+def test_what_a_cancelled_entry_leaves_wakes_nobody_later() -> None:
+    wheel = TimerWheel(START)
+    first, second = Entry(1), Entry(2)
+    wheel.insert(first, START + HOUR // 100, START)
+    wheel.cancel(first)
+    wheel.insert(second, START + HOUR, START + TICK)
+    at = wheel.next_deadline()
+    assert at is not None and at > START + HOUR // 100
+    assert expire(wheel, START + HOUR - TICK) == []
+    assert expire(wheel, START + HOUR + TICK) == [second]

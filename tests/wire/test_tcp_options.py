@@ -54,6 +54,30 @@ def test_the_options_of_a_linux_syn_decode_and_encode() -> None:
 
 
 @pytest.mark.parametrize(
+    "changed, at, expected",
+    [
+        (b"\x00\x00", 2, {"wscale": 7, "sack_permitted": True, "tsval": 0xC0FFEE, "tsecr": 0}),
+        (b"\x01\x01", 4, {"mss": 1460, "wscale": 7, "tsval": 0xC0FFEE, "tsecr": 0}),
+        (b"\x01\x01" + b"\x01" * 8, 6, {"mss": 1460, "sack_permitted": True, "wscale": 7}),
+        (
+            b"\x13",
+            17,
+            {"mss": 1460, "sack_permitted": True, "tsval": 0xC0FFEE, "tsecr": 0, "signed": True},
+        ),
+    ],
+    ids=["no mss", "no sack", "no timestamps", "a digest"],
+)
+def test_what_is_nearly_the_syn_of_linux_is_read_option_by_option(
+    changed: bytes, at: int, expected: dict[str, object]
+) -> None:
+    assert decode(LINUX_SYN[:at] + changed + LINUX_SYN[at + len(changed) :]) == expected
+
+
+def test_a_shift_above_14_is_14_in_the_syn_of_linux_too() -> None:
+    assert decode(LINUX_SYN[:-1] + b"\xff")["wscale"] == 14  # RFC 7323 §2.3
+
+
+@pytest.mark.parametrize(
     "given_options, wire",
     [
         ({}, ""),

@@ -64,7 +64,7 @@ class IpInput:
             raise MalformedPacket("frame-truncated")
         if frame[START] >> 4 == 4:
             v4 = ipv4.decode(frame, START)
-            self._check_addresses(v4.src, v4.dst)
+            self.check_addresses(v4.src, v4.dst)
             start = START + v4.header_len
             end = START + v4.total_length
             if v4.more_fragments or v4.fragment_offset:
@@ -77,7 +77,7 @@ class IpInput:
             self._deliver(frame, v4.protocol, v4.src, v4.dst, start, end, frame, now)
         elif frame[START] >> 4 == 6:
             v6 = ipv6.decode(frame, START)
-            self._check_addresses(v6.src, v6.dst)
+            self.check_addresses(v6.src, v6.dst)
             if v6.problem is not None:
                 self._icmp_error(
                     frame,
@@ -105,7 +105,7 @@ class IpInput:
         else:
             raise MalformedPacket("ip-version")
 
-    def _check_addresses(self, src: bytes, dst: bytes) -> None:
+    def check_addresses(self, src: bytes, dst: bytes) -> None:
         """Martians are dropped in silence (MUST-57, MUST-63; RFC 1122 §3.2.1.3)."""
         if not self._addresses.is_unicast(src):
             raise MalformedPacket("martian-source")

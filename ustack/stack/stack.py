@@ -17,7 +17,7 @@ from ustack.stack.active_open import ActiveOpen
 from ustack.stack.arrivals import Arrivals
 from ustack.stack.connections import Connections
 from ustack.stack.fast_open import FastOpenClient
-from ustack.stack.flows import check_port, flow_key
+from ustack.stack.flows import check_port, flow_key, split_key
 from ustack.stack.ip import Write, packed_address
 from ustack.stack.ip_input import START, IpInput
 from ustack.stack.listener import Listener
@@ -143,8 +143,11 @@ class Stack:
     def input_batch(self, frames: Sequence[bytes], now: int) -> None:  # hot
         """Digest frames that the device had at once; as `input` for each, but for pure ACKs that
         the next frame supersedes. Never raises."""
-        watched = self._probe is not None or self._tracer is not None
         count, index = len(frames), 0
+        if count == 1:  # a dialogue
+            self.input(frames[0], now)
+            return
+        watched = self._probe is not None or self._tracer is not None
         while index < count:
             frame = frames[index]
             index += 1
@@ -199,7 +202,8 @@ class Stack:
             return self._ip_input.input(frame, now)
         found = self._table.get(key)
         if found is None:
-            return self._ip_input.input(frame, now)
+            remote, local, _, _ = split_key(key)
+            self._ip_input.check_addresses(remote, local)
         end = START + total
         text = at + (offset_flags >> 12) * 4
         if text > end or text < at + 20:
@@ -245,9 +249,7 @@ class Stack:
         seg.options = None
         if type(found) is not Tcb:
             seg.seq, seg.ack, seg.ecn = raw_seq, raw_ack, ecn_field(frame, START)
-            if not plain or flags & SYN:
-                self._options(seg, frame, at + 20, text, None)
-            self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
+            self._arrives_at_no_tcb(key, seg, frame, (at + 20, text), now)
             return None
         if found.ecn is not None:
             seg.ecn = ecn_field(frame, START)
@@ -366,12 +368,22 @@ class Stack:
             self._options(seg, frame, start + 20, text, found)
             self._arrives(found, seg, now)
             return
-        known = found is not None or self._flows.listener(dst, header.dst_port) is not None
-        self._options(seg, frame, start + 20, text, None, known)
+        self._arrives_at_no_tcb(flow, seg, frame, (start + 20, text), now)
+
+    def _arrives_at_no_tcb(
+        self, flow: bytes, seg: Segment, frame: bytes, options: tuple[int, int], now: int
+    ) -> None:
+        """`seg`, with raw numbers, is for a record, a listener, or nobody. frame[slice(*options)]:
+        its options."""
+        found = self._table.get(flow)
+        _, local, remote_port, local_port = split_key(flow)
+        if seg.tsval is None or seg.flags & SYN:  # else timestamps are all there is
+            known = found is not None or self._flows.listener(local, local_port) is not None
+            self._options(seg, frame, *options, None, known)
         if found is not None:
             self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
             return
-        if header.src_port == 0 or header.dst_port == 0:
+        if remote_port == 0 or local_port == 0:
             raise MalformedPacket("tcp-port-zero")
         self._arrives_at_listener(flow, seg, now, None)
 

@@ -16,6 +16,8 @@ RING = (1 << SLOTS) - 1
 LEVELS = 4  # 76 hours; later deadlines wait in the last slot and are filed again from there
 HORIZON = (1 << (SLOT_BITS * LEVELS)) - SLOTS
 
+NOTHING = 1 << 62  # a tick above all others: nothing is to be done
+
 Slot = dict["Timed", None]
 
 
@@ -52,18 +54,17 @@ class TimerWheel:
         """File `entry` under `at`; if it is in the wheel already, it moves."""
         if entry.slot is not None:
             self.cancel(entry)
-        if now >> TICK_SHIFT > self._tick:
-            self._skip_to(now >> TICK_SHIFT)
+        tick = now >> TICK_SHIFT
+        if not self._count:
+            self._clear(max(tick, self._tick))
+        elif tick > self._tick:
+            self._skip_to(tick)
         entry.due_at = at
         self._count += 1
         self._file(entry)
 
     def _skip_to(self, tick: int) -> None:
         """Move on to `tick` if nothing is due before, so that near deadlines are filed as such."""
-        if not self._count:
-            self._clear()
-            self._tick = tick
-            return
         if self._next is None:
             self._next = self._find_next()
         if self._next is not None and self._next > tick:
@@ -135,8 +136,7 @@ class TimerWheel:
         due: list[Timed] = []
         while self._tick < target:
             if not self._count:
-                self._clear()
-                self._tick = target
+                self._clear(target)
                 break
             if self._next is None:
                 self._next = self._find_next()
@@ -169,9 +169,12 @@ class TimerWheel:
         self._levels[level][index] = None
         return slot if slot is not None else {}
 
-    def _clear(self) -> None:
-        for level in range(LEVELS):
-            if self._occupied[level]:
+    def _clear(self, tick: int) -> None:
+        """There are no entries: go on from `tick`. What cancelled ones have left is forgotten."""
+        for level, occupied in enumerate(self._occupied):
+            if occupied:
                 self._occupied[level] = 0
-                self._levels[level] = [None] * SLOTS
-        self._next = None
+                if occupied & (occupied - 1):  # a single slot, empty now, may serve again
+                    self._levels[level] = [None] * SLOTS
+        self._tick = tick
+        self._next = NOTHING

@@ -38,6 +38,14 @@ _TIMESTAMPS = struct.Struct("!II")  # TSval, TSecr
 _EDGES = struct.Struct("!II")  # left, right edge of one SACK block
 _ALIGNED_TIMESTAMPS = struct.Struct("!III")  # the layout below, TSval, TSecr
 _NOP_NOP_TIMESTAMPS = NOP << 24 | NOP << 16 | TIMESTAMPS << 8 | 10  # RFC 7323 appendix A
+# How Linux lays out a SYN that offers everything: MSS, SACK permitted, timestamps, window scale
+_LINUX_SYN = struct.Struct("!HHHHIII")
+_LINUX_SYN_LAYOUT = (
+    MSS << 8 | 4,
+    SACK_PERMITTED << 8 | 2,
+    TIMESTAMPS << 8 | 10,
+    NOP << 16 | WINDOW_SCALE << 8 | 3,
+)
 _TIMESTAMPS_LAYOUT = bytes((NOP, NOP, TIMESTAMPS, 10))
 
 
@@ -88,6 +96,17 @@ def decode_options(data: Buffer, start: int, end: int) -> Options:  # hot
     cannot be stepped over ends the parse. Of a repeated option the last one counts.
     """
     options = Options()
+    if end - start == 20:
+        on_mss, mss, sack_permitted, timestamps, tsval, tsecr, wscale = _LINUX_SYN.unpack_from(
+            data, start
+        )
+        if (on_mss, sack_permitted, timestamps, wscale >> 8) == _LINUX_SYN_LAYOUT and mss:
+            options.mss = mss
+            options.sack_permitted = True
+            options.tsval = tsval
+            options.tsecr = tsecr
+            options.wscale = min(wscale & 0xFF, MAX_WINDOW_SCALE)
+            return options
     if end - start == 12:
         layout, tsval, tsecr = _ALIGNED_TIMESTAMPS.unpack_from(data, start)
         if layout == _NOP_NOP_TIMESTAMPS:
