@@ -40,7 +40,7 @@ from ustack.drill.player import Player
 from ustack.drill.run import find_scripts, plays_in
 from ustack.drill.script import Settings
 from ustack.drill.settings import IP_VERSIONS, Option
-from ustack.drill.snippets import memory_info
+from ustack.drill.snippets import bbr_info, memory_info
 from ustack.errors import MalformedFile, MalformedPacket
 from ustack.stack.error_queue import ControlMessage
 from ustack.stack.socket_base import Call
@@ -178,7 +178,8 @@ class KernelHost:
             return Snapshot()
         sock = self.api.socket_of(fd)
         memory = sock.getsockopt(CONSTANTS["SOL_SOCKET"], CONSTANTS["SO_MEMINFO"], 36)
-        return Snapshot(_tcp_info(sock) | memory_info(memory))
+        congestion = sock.getsockopt(CONSTANTS["SOL_TCP"], CONSTANTS["TCP_CC_INFO"], 64)
+        return Snapshot(_tcp_info(sock) | memory_info(memory) | bbr_info(congestion))
 
     def notes(self) -> list[str]:
         return []

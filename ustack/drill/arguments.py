@@ -83,6 +83,20 @@ def iovec(event: SyscallEvent, elements: Expression, count: Expression) -> list[
     return sizes
 
 
+def buffers(event: SyscallEvent) -> tuple[list[int], bool]:
+    """The second and third argument of readv() and writev(): sizes, and whether a pointer is NULL.
+
+    NULL may stand for the whole array, or for the buffer of an element.
+    """
+    _, elements, written = event.arguments
+    if not isinstance(elements, Anything | Array) and number(event, elements) == 0:
+        return [number(event, written)], True
+    sizes = iovec(event, elements, written)
+    bases = [struct(event, item).fields[0].value for item in array(elements)]
+    null = any(number(event, base) == 0 for base in bases if isinstance(base, Integer | Name))
+    return sizes, null
+
+
 def message_iovec(event: SyscallEvent, message: Struct) -> list[int]:
     """The sizes of the buffers of a message header."""
     for field in message.fields:
@@ -127,7 +141,7 @@ def option_bytes(event: SyscallEvent, value: Expression) -> bytes:
     """The value of a socket option, as it lies in memory."""
     if isinstance(value, String):
         return value.value
-    if isinstance(value, Function) and value.name == "inet6_addr":
+    if isinstance(value, Function) and value.name in ("inet_addr", "inet6_addr"):
         return address(event, value)
     if isinstance(value, Struct):
         return _struct_bytes(event, value)

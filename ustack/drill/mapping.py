@@ -77,7 +77,8 @@ class TestedSocket:
         syn = bool(header.flags & SYN)
         seq_shift = self.live_local_isn - (self.script_local_isn if syn else 0)
         ack_shift = 0 if syn else self.remote_isn
-        ack = (header.ack - ack_shift) & MASK32 if header.flags & ACK else header.ack
+        mapped = header.flags & ACK and not expected.ack_absolute
+        ack = (header.ack - ack_shift) & MASK32 if mapped else header.ack
         ace = None
         if expected.ace is not None:
             ace = (header.flags & ACE_FLAGS) >> ACE_SHIFT
@@ -92,6 +93,7 @@ class TestedSocket:
             ip=self._ip_to_script(live, expected.ip),
             absolute=expected.absolute,
             ace=ace,
+            ack_absolute=expected.ack_absolute,
         )
 
     def _option_to_script(self, option: TcpOption, ack_shift: int) -> TcpOption:
@@ -154,7 +156,7 @@ class TestedSocket:
         seq, ack = packet.seq or 0, packet.ack
         if not syn and not packet.absolute:
             seq = (seq + self.remote_isn) & MASK32
-        if packet.flags & ACK:
+        if packet.flags & ACK and not packet.ack_absolute:
             ack = (ack + ack_shift) & MASK32
         options = tuple(
             self._option_to_live(option, packet, ack_shift, ecr_scaled)

@@ -81,7 +81,7 @@ def tcp_text(packet: TcpPacket) -> str:
         end = (packet.seq + packet.length) & 0xFFFF_FFFF
         parts.append(f"{packet.seq}:{end}({packet.length}){'!' if packet.absolute else ''}")
     if packet.flags & ACK or packet.ack:
-        parts.append(f"ack {packet.ack}")
+        parts.append(f"ack {packet.ack}{'!' if packet.ack_absolute else ''}")
     if packet.window is not None:
         parts.append(f"win {packet.window}")
     if packet.urgent:

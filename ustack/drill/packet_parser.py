@@ -122,7 +122,10 @@ def _tcp(cursor: Cursor, inbound: bool) -> TcpPacket:
     seq, length, absolute = _sequence(cursor)
     if seq is None and inbound:
         raise position.error("an inbound packet needs a sequence number")
-    ack = cursor.number("ack") if cursor.accept_word("ack") else 0
+    ack, ack_absolute = 0, False
+    if cursor.accept_word("ack"):
+        ack = cursor.number("ack")
+        ack_absolute = cursor.accept("!")
     window = cursor.number("win", 0, MAX16) if cursor.accept_word("win") else None
     urgent = cursor.number("urg", 0, MAX16) if cursor.accept_word("urg") else 0
     options = _options(cursor, inbound) if cursor.at("<") else ()
@@ -146,6 +149,7 @@ def _tcp(cursor: Cursor, inbound: bool) -> TcpPacket:
         absolute=absolute,
         ace=ace,
         udp_ports=udp_ports,
+        ack_absolute=ack_absolute,
     )
 
 

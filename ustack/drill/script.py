@@ -160,8 +160,8 @@ class TcpPacket:
     """A TCP segment in script space.
 
     `options` None: written `<...>`. `window` None: not written. `seq` None: written `...(length)`.
-    `absolute`: the sequence number is followed by `!` and not mapped. `ports` (source, destination)
-    None: those of the socket.
+    `absolute`, `ack_absolute`: the number is followed by `!` and not mapped. `ports` (source,
+    destination) None: those of the socket.
     """
 
     flags: int
@@ -176,6 +176,7 @@ class TcpPacket:
     absolute: bool = False
     ace: int | None = None  # the AccECN counter, written as a digit
     udp_ports: tuple[int, int] | None = None  # encapsulated in UDP
+    ack_absolute: bool = False
 
 
 @dataclass(slots=True, frozen=True)

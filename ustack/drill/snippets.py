@@ -67,6 +67,7 @@ LINUX_STATES: Mapping[str, int] = {
 }
 _CA_STATES = {"open": 0, "disorder": 1, "cwr": 2, "fast": 3, "recovery": 3, "loss": 4, "rto": 4}
 INFINITE_SSTHRESH = 0x7FFF_FFFF
+_BBR_INFO = struct.Struct("<IIIII")  # struct tcp_bbr_info: bandwidth in two halves, ...
 _BUILTINS = """abs all any bool dict divmod enumerate filter float format int isinstance len list
     map max min pow print range repr reversed round set sorted str sum tuple zip True False None
     AssertionError Exception ValueError""".split()
@@ -154,6 +155,19 @@ def memory_info(values: bytes) -> dict[str, int]:
     names = "RMEM_ALLOC RCVBUF WMEM_ALLOC SNDBUF FWD_ALLOC WMEM_QUEUED OPTMEM BACKLOG DROPS"
     numbers = struct.unpack(f"<{len(values) // 4}I", values)
     return {f"SK_MEMINFO_{n}": v for n, v in zip(names.split(), numbers, strict=False)}
+
+
+def bbr_info(values: bytes) -> dict[str, int]:
+    """What TCP_CC_INFO says of BBR, by Linux's names; nothing of other congestion controls."""
+    if len(values) != _BBR_INFO.size:
+        return {}
+    low, high, min_rtt, pacing_gain, cwnd_gain = _BBR_INFO.unpack(values)
+    return {
+        "bbr_bw": high << 32 | low,
+        "bbr_min_rtt": min_rtt,
+        "bbr_pacing_gain": pacing_gain,
+        "bbr_cwnd_gain": cwnd_gain,
+    }
 
 
 class Snippets:

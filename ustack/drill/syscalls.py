@@ -18,6 +18,7 @@ from ustack.drill.script import (
     Anything,
     Array,
     Expression,
+    Function,
     Integer,
     Name,
     Settings,
@@ -213,8 +214,8 @@ class Syscalls:
 
     def _writev(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 3)
-        sizes = arguments.iovec(event, event.arguments[1], event.arguments[2])
-        return (yield from self._api.send(self._fd(event, 0), sizes, 0, null=False))
+        sizes, null = arguments.buffers(event)
+        return (yield from self._api.send(self._fd(event, 0), sizes, 0, null))
 
     def _sendmsg(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 3)
@@ -242,8 +243,8 @@ class Syscalls:
 
     def _readv(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 3)
-        sizes = arguments.iovec(event, event.arguments[1], event.arguments[2])
-        message = yield from self._api.receive(self._fd(event, 0), sum(sizes), 0, null=False)
+        sizes, null = arguments.buffers(event)
+        message = yield from self._api.receive(self._fd(event, 0), sum(sizes), 0, null)
         return message.size
 
     def _recvmsg(self, event: SyscallEvent) -> Call[int]:
@@ -311,7 +312,9 @@ class Syscalls:
             if actual.rstrip(b"\0") != expected.value.rstrip(b"\0"):
                 self._differ(event, "option value", expected.value, actual)
             return 0
-        if isinstance(expected, Struct):
+        given = len(value) if isinstance(value, bytes) else min(INT, size)
+        self._compare(event, "option length", size, given)
+        if isinstance(expected, Struct | Function):
             self._compare(event, "option value", arguments.option_bytes(event, expected), value)
             return 0
         wanted = arguments.numbers(event, expected)

@@ -1,12 +1,11 @@
 """System calls with descriptors, on the sockets of a `SocketLayer`."""
 
 import errno
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ustack.drill.constants import CONSTANTS
+from ustack.drill.files import PIPE_SIZE, FileSystem, Pipe, RegularFile
 from ustack.drill.host import Message
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
@@ -25,23 +24,7 @@ O_RDWR, O_NONBLOCK = CONSTANTS["O_RDWR"], CONSTANTS["O_NONBLOCK"]
 SIOCINQ, SIOCOUTQ = CONSTANTS["SIOCINQ"], CONSTANTS["SIOCOUTQ"]
 SIOCOUTQNSD, FIONBIO = CONSTANTS["SIOCOUTQNSD"], CONSTANTS["FIONBIO"]
 INT = 4  # bytes of an int
-PIPE_SIZE = 65536  # bytes; Linux, pipe(7)
 SPLICE_F_NONBLOCK = CONSTANTS["SPLICE_F_NONBLOCK"]
-
-
-@dataclass(slots=True)
-class Pipe:
-    """A pipe; its contents are zeros, so a count is enough."""
-
-    held: int = 0
-
-
-@dataclass(slots=True)
-class RegularFile:
-    """A file opened for reading: its size, and where it stands."""
-
-    size: int
-    offset: int = 0
 
 
 AnySocket = Socket | DatagramSocket
@@ -56,13 +39,13 @@ class UstackApi:
         layer: SocketLayer,
         clock: Callable[[], int],
         epoch_us: int = 0,
-        virtual_files: Mapping[str, int] | None = None,
+        virtual_files: dict[str, int] | None = None,
     ) -> None:
         """`epoch_us`: what the clock shows when the script begins.
 
         `virtual_files`: sizes of the files that commands have made; they are not on disk.
         """
-        self._virtual_files = {} if virtual_files is None else virtual_files
+        self._disk = FileSystem({} if virtual_files is None else virtual_files)
         self._layer = layer
         self._epoch_us = epoch_us
         self._clock = clock
@@ -145,10 +128,15 @@ class UstackApi:
         null: bool,
         control: Sequence[ControlMessage] = (),
     ) -> Call[int]:
-        socket = self._socket(fd)
         size = sum(sizes)
         if null and size:
             raise os_error(errno.EFAULT)
+        file = self._files.get(fd)
+        if isinstance(file, Pipe):
+            return (yield from file.write(size))
+        if isinstance(file, RegularFile):
+            return self._disk.write(file, size)
+        socket = self._socket(fd)
         stamps = transmit_stamps(control)
         if isinstance(socket, DatagramSocket):
             return (yield from socket.send(bytes(size), flags, self._clock()))
@@ -170,6 +158,11 @@ class UstackApi:
         return socket.bound.port if socket.bound is not None else 0
 
     def receive(self, fd: int, size: int, flags: int, null: bool) -> Call[Message]:
+        file = self._files.get(fd)
+        if isinstance(file, Pipe):
+            return Message((yield from file.read(size)))
+        if isinstance(file, RegularFile):
+            return Message(self._disk.read(file, size))
         socket = self._socket(fd)
         if null and size and not flags & c.MSG_TRUNC and socket.input_queue():
             raise os_error(errno.EFAULT)
@@ -245,7 +238,7 @@ class UstackApi:
         return self._install(made), self._install(made)
 
     def splice(self, source: int, target: int, size: int, flags: int) -> Call[int]:
-        """From a socket to a pipe, or from a pipe to a socket (splice(2))."""
+        """From a socket or file to a pipe, or from a pipe to a socket or file (splice(2))."""
         one, other = self._files.get(source), self._files.get(target)
         waits = c.MSG_DONTWAIT if flags & SPLICE_F_NONBLOCK else 0
         if isinstance(one, Socket) and isinstance(other, Pipe):
@@ -260,23 +253,22 @@ class UstackApi:
             sent = yield from other.send(bytes(min(size, one.held)), waits, self._clock())
             one.held -= sent
             return sent
-        raise os_error(errno.EINVAL)
+        if isinstance(one, RegularFile) and isinstance(other, Pipe):
+            return (yield from other.write(self._disk.read(one, min(size, PIPE_SIZE - other.held))))
+        if isinstance(one, Pipe) and isinstance(other, RegularFile):
+            return self._disk.write(other, (yield from one.read(size)))
+        raise os_error(errno.EBADF if one is None or other is None else errno.EINVAL)
 
     def open(self, path: str, flags: int) -> Call[int]:
-        """A file that is there; only its size matters, as all payloads are zeros."""
         yield from ()
-        if path in self._virtual_files:
-            return self._install(RegularFile(self._virtual_files[path]))
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            raise os_error(errno.EACCES)
-        return self._install(RegularFile(Path(path).stat().st_size))
+        return self._install(self._disk.open(path, flags))
 
     def sendfile(self, target: int, source: int, offset: int | None, size: int) -> Call[int]:
         file = self._files.get(source)
         if not isinstance(file, RegularFile):
             raise os_error(errno.EBADF if file is None else errno.EINVAL)
         start = file.offset if offset is None else offset
-        count = max(0, min(size, file.size - start))
+        count = self._disk.read(file, size, start)
         sent = yield from self._stream(target).send(bytes(count), 0, self._clock())
         if offset is None:
             file.offset += sent

@@ -20,13 +20,13 @@ from ustack.drill.machine import counters, sockets
 from ustack.drill.packets import LivePacket
 from ustack.drill.pipelines import Machine
 from ustack.drill.script import Settings
-from ustack.drill.snippets import memory_info, tcp_info
+from ustack.drill.snippets import LINUX_STATES, bbr_info, memory_info, tcp_info
 from ustack.drill.sysctls import Environment
 from ustack.drill.ustack_api import UstackApi
 from ustack.errors import UStackError
 from ustack.stack.probe import Probe
 from ustack.stack.socket_base import Call
-from ustack.stack.socket_constants import SO_MEMINFO, SOL_SOCKET
+from ustack.stack.socket_constants import IPPROTO_TCP, SO_MEMINFO, SOL_SOCKET, TCP_CC_INFO
 from ustack.stack.socket_layer import SocketLayer
 from ustack.stack.stack import Stack
 from ustack.tcp.fast_open import CLIENT
@@ -268,12 +268,16 @@ class VirtualHost:
 
     def snapshot(self, fd: int | None) -> Snapshot:
         socket = self.api.socket_of(fd) if fd is not None else None
-        if socket is None or socket.tcb is None:
+        if socket is None:
             return Snapshot()
+        if socket.tcb is None:
+            state = "CLOSED" if socket.listener is None else "LISTEN"
+            return Snapshot({"tcpi_state": LINUX_STATES[state]})
         now = self._clock()
         memory = socket.getsockopt(SOL_SOCKET, SO_MEMINFO, now)
-        assert isinstance(memory, bytes)
-        return Snapshot(tcp_info(socket.info(now)) | memory_info(memory))
+        congestion = socket.getsockopt(IPPROTO_TCP, TCP_CC_INFO, now)
+        assert isinstance(memory, bytes) and isinstance(congestion, bytes)
+        return Snapshot(tcp_info(socket.info(now)) | memory_info(memory) | bbr_info(congestion))
 
     def close(self) -> None:
         """Nothing to do: the stack is thrown away."""

@@ -2,6 +2,7 @@
 
 import errno
 from ipaddress import ip_address
+from struct import Struct
 
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
@@ -9,8 +10,13 @@ from ustack.stack.send_room import memory_info
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
 from ustack.tcp.ack_policy import is_dialogue
+from ustack.tcp.congestion.bbr import GAINS, Bbr
 from ustack.tcp.handshake import timestamp
 from ustack.tcp.tcb import Tcb
+
+# struct tcp_bbr_info: low and high half of the bandwidth (bytes/s), µs, pacing and cwnd gain
+_BBR_INFO = Struct("<IIIII")
+BBR_UNIT = 256  # a gain of 1
 
 
 def connection_option(
@@ -41,4 +47,17 @@ def connection_option(
                 return int(not is_dialogue(tcb))
             case c.IPPROTO_TCP, c.TCP_TIMESTAMP:
                 return timestamp(tcb, now)
+            case c.IPPROTO_TCP, c.TCP_CC_INFO:
+                return congestion_info(tcb)
     return options.get(level, name)
+
+
+def congestion_info(tcb: Tcb) -> bytes:
+    """TCP_CC_INFO: only BBR has something to tell, in the structure of Linux."""
+    control = tcb.congestion
+    if not isinstance(control, Bbr):
+        return b""
+    gains = (gain * BBR_UNIT // 100 for gain in GAINS[control.phase])
+    return _BBR_INFO.pack(
+        control.bw & 0xFFFF_FFFF, control.bw >> 32, min(control.min_rtt, 0xFFFF_FFFF), *gains
+    )

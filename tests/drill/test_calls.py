@@ -1,0 +1,107 @@
+"""System calls in all the forms that scripts have for them (language §12.3, §13.2, §15)."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.drill.test_player import ESTABLISHED, LISTEN, failure, passes
+from ustack.drill.constants import value_of
+from ustack.drill.parser import parse_script
+from ustack.drill.player import Player
+from ustack.drill.virtual import VirtualHost
+
+
+def test_a_file_is_made_written_and_read_in_memory_only(tmp_path: Path) -> None:
+    text = (
+        ESTABLISHED
+        + """
++0 open("new", O_RDONLY) = -1 ENOENT
++0 open("new", O_RDWR|O_CREAT|O_EXCL, 0644) = 5
++0 write(5, ..., 1000) = 1000
++0 read(5, ..., 1000) = 0
++0 sendfile(4, 5, [400], 5000) = 600
++0 > P. 1:601(600) ack 1
++.1 < . 1:1(0) ack 601 win 257
++0 open("new", O_RDWR|O_CREAT|O_EXCL) = -1 EEXIST
++0 open("new", O_WRONLY|O_APPEND) = 6
++0 write(6, ..., 1) = 1
++0 read(6, ..., 1) = -1 EBADF
++0 pipe([7, 8]) = 0
++0 write(8, ..., 10) = 10
++0 splice(7, NULL, 6, NULL, 100, 0) = 10
++0 open("new", O_RDONLY) = 9
++0 write(9, ..., 1) = -1 EBADF
++0 splice(9, NULL, 8, NULL, 100000, 0) = 1011
++0 read(7, ..., 2000) = 1011
++0 open("new", O_RDWR|O_TRUNC) = 10
++0 read(10, ..., 1) = 0
++0 open("/", O_RDWR) = -1 EISDIR
+"""
+    )
+    script = parse_script(text, str(tmp_path / "t.pkt"))
+    report = Player(script, VirtualHost(script.settings)).play()
+    assert report.passed, "\n".join(report.lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_null_pointer_is_a_fault() -> None:
+    assert passes(
+        ESTABLISHED
+        + """
++0 < P. 1:11(10) ack 1 win 257
++0 > . 1:1(0) ack 11
++0 readv(4, NULL, 1) = -1 EFAULT
++0 readv(4, [{NULL, 100}], 1) = -1 EFAULT
++0 writev(4, [{..., 10}, {NULL, 10}], 2) = -1 EFAULT
++0 write(4, NULL, 10) = -1 EFAULT
++0 readv(4, [{..., 3}, {..., 100}], 2) = 10
+"""
+    )
+
+
+def test_snippets_see_what_bbr_knows() -> None:
+    bbr = '+0 setsockopt(3, SOL_TCP, TCP_CONGESTION, "bbr", 3) = 0\n'
+    assert passes(
+        ESTABLISHED.replace("+0 bind", bbr + "+0 bind")
+        + """
++0 write(4, ..., 10000) = 10000
++0 > P. 1:10001(10000) ack 1
++.1 < . 1:1(0) ack 10001 win 257
++0 write(4, ..., 10000) = 10000
+* > P. 10001:20001(10000) ack 1
++.1 < . 1:1(0) ack 20001 win 257
++0 %{
+assert 100000 <= bbr_min_rtt <= 100100
+assert 30000 < bbr_bw <= 110000, bbr_bw  # some ten segments in a round trip, in bytes/s
+assert bbr_pacing_gain == 277 * 256 // 100, bbr_pacing_gain
+assert bbr_cwnd_gain == 2 * 256, bbr_cwnd_gain
+assert SK_MEMINFO_RMEM_ALLOC == 0
+}%
+"""
+    )
+
+
+def test_a_socket_without_a_connection_has_a_state() -> None:
+    bound = LISTEN.partition("+0 listen")[0]
+    assert passes(bound + "+0 %{ assert tcpi_state == TCP_CLOSE == TCPI_CLOSED }%")
+    assert passes(LISTEN + "+0 %{ assert tcpi_state == TCP_LISTEN }%")
+
+
+def test_an_acknowledgment_may_be_absolute() -> None:
+    bound = LISTEN.partition("+0 listen")[0]
+    syn = "+0 < S 4294967295:4294967295(0)! win 65535 <mss 1460>\n"
+    assert passes(bound + syn + "+0 > R. 0:0(0) ack 0!")
+    said = failure(bound + syn + "+0 > R. 0:0(0) ack 1!")
+    assert "ack: expected 1, actual 0" in said
+
+
+def test_the_length_of_an_option_is_compared() -> None:
+    asked = LISTEN + "+0 getsockopt(3, SOL_SOCKET, SO_REUSEADDR, [1], [8]) = 0"
+    assert "option length: expected 8, actual 4" in failure(asked)
+    assert passes(LISTEN + "+0 getsockopt(3, SOL_SOCKET, SO_LINGER, {onoff=0, linger=0}, [8]) = 0")
+
+
+@pytest.mark.parametrize("name", ["O_CREAT", "O_APPEND", "O_TRUNC", "O_EXCL", "FIONBIO"])
+def test_a_constant_has_the_number_of_linux(name: str) -> None:
+    numbers = {"O_CREAT": 0o100, "O_EXCL": 0o200, "O_TRUNC": 0o1000, "O_APPEND": 0o2000}
+    assert value_of(name) == (numbers | {"FIONBIO": 0x5421})[name]
