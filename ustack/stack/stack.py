@@ -649,8 +649,11 @@ class Stack:
         self._mark(tcb)
 
     def configure(self, tcb: Tcb, config: TcpConfig, now: int) -> None:
-        """Change the options of a live connection (setsockopt); the SYN's options stay agreed."""
-        previous, tcb.config = tcb.config, config
+        """Change the options of a live connection (setsockopt); the SYN's options stay agreed.
+
+        UsageError for an unknown congestion control.
+        """
+        previous, tcb.config = tcb.config, self._usable(config)
         user_calls.configure(tcb, previous, now)
         if (config.dscp, config.ttl) != (previous.dscp, previous.ttl):  # MUST-48, SHLD-21, MUST-49
             self._connections.rebuild_header(tcb)

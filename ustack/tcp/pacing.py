@@ -42,11 +42,12 @@ def burst_size(rate: int, mss: int, min_rtt: int, least: int = MIN_SEGMENTS) -> 
 class Pacer:
     """When the next burst may leave, and at what rate."""
 
-    __slots__ = ("_at_ns", "quantum", "rate", "waiting")
+    __slots__ = ("_at_ns", "lasting", "quantum", "rate", "waiting")
 
     def __init__(self) -> None:
         self.rate = UNLIMITED  # bytes/s
         self.quantum = 0  # bytes in one burst that the controller wants; 0: see burst_size
+        self.lasting = False  # stays, whatever the configuration says
         self.waiting = False  # a burst could leave if its time had come
         self._at_ns = 0  # ns, Linux tcp_wstamp_ns: fractions of a µs add up
 

@@ -5,6 +5,7 @@ round trip says of it is all there is to know.
 """
 
 from ustack.config import SECOND
+from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.congestion.bbr import PROBE_RTT, Ack, Bbr
 from ustack.tcp.delivery_rate import NO_SAMPLE, DeliverySampler, Origin
 from ustack.tcp.pacing import UNLIMITED, Pacer, window_rate
@@ -143,19 +144,39 @@ def configure_pacing(tcb: Tcb, now: int) -> None:
             begin(tcb, now)
         if tcb.pacer is None:
             tcb.pacer = Pacer()
-            if type(model) is Bbr:
-                tcb.scoreboard.losses = []
-                model.begin(tcb.rtt.srtt, now)
+        if type(model) is Bbr and tcb.scoreboard.losses is None:
+            tcb.scoreboard.losses = []
+            model.begin(tcb.rtt.srtt, now, tcb.rtt.min_rtt)
         set_pacing_rate(tcb, tcb.pacer)
-    elif tcb.pacer is not None:
+    elif tcb.pacer is not None and not tcb.pacer.lasting:
         tcb.pacer = None
         tcb.timers.pace = NEVER
+
+
+def switch_congestion(tcb: Tcb, now: int) -> None:
+    """TCP_CONGESTION of a live connection: `tcb.config` names another controller.
+
+    As Linux's tcp_reinit_congestion_control(): the new one knows nothing but the windows in force,
+    a cut made before is not taken back, and what BBR had paced stays paced.
+    """
+    config, recovery, old = tcb.config, tcb.recovery, tcb.congestion
+    assert old is not None
+    new = REGISTRY[config.congestion](
+        tcb.snd.mss, config.initial_window_segments, config.slow_start
+    )
+    new.adopt(recovery.window(old), old.ssthresh)
+    tcb.congestion = new
+    tcb.scoreboard.losses = None
+    recovery.forget_controller(new, now)
+    if tcb.pacer is not None:
+        tcb.pacer.quantum = 0
+        tcb.pacer.lasting = type(old) is Bbr or tcb.pacer.lasting
 
 
 def established(tcb: Tcb, pacer: Pacer, now: int) -> None:
     """The handshake may have measured a round trip: the first rate there is."""
     if type(tcb.congestion) is Bbr:
-        tcb.congestion.begin(tcb.rtt.srtt, now)
+        tcb.congestion.begin(tcb.rtt.srtt, now, tcb.rtt.min_rtt)
     set_pacing_rate(tcb, pacer)
 
 

@@ -145,6 +145,15 @@ class Recovery:
             congestion.on_recovered(now)
             self.tail_losses += 1
 
+    def forget_controller(self, new: CongestionControl, now: int) -> None:
+        """`new` takes over, in the midst of a recovery or not: cuts of the one before stay."""
+        if self.undo is not None:
+            self.undo.forbid()
+        if self.rate is not None:
+            self.rate.window = new.cwnd  # Linux: there is but one window
+        if new.own_recovery and (self.phase is FAST or self.phase is CWR):
+            new.on_loss(new.cwnd, now)
+
     # What an ACK means
 
     def on_ack(

@@ -130,6 +130,8 @@ def configure(tcb: Tcb, previous: TcpConfig, now: int) -> None:
     tcb.nagle = config.nagle
     tcb.rtt.bound(config.min_rto_us, config.max_rto_us)
     if tcb.congestion is not None:
+        if config.congestion != previous.congestion:
+            rates.switch_congestion(tcb, now)
         rates.configure_pacing(tcb, now)
     if config.send_buffer is not None:
         tcb.send_buffer.limit = config.send_buffer

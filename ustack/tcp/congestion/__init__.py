@@ -22,6 +22,9 @@ class CongestionControl(Protocol):
     ssthresh: int
     own_recovery: bool  # `cwnd` holds in fast recovery too; else the rate reduction's window does
 
+    def adopt(self, cwnd: int, ssthresh: int) -> None:
+        """Take over a connection that is under way, with these windows."""
+
     def on_ack(
         self, acked: int, in_flight: int, rtt_us: int | None, app_limited: bool, now: int
     ) -> None:

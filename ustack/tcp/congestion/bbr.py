@@ -231,14 +231,18 @@ class Bbr:
         self.send_quantum = 2 * mss
         self.begin(0, 0)
 
-    def begin(self, srtt: int, now: int) -> None:
-        """BBRInitPacingRate (§5.6.2): the initial window in the round trip of the handshake."""
+    def adopt(self, cwnd: int, ssthresh: int) -> None:
+        """Another controller has led the connection so far: Startup goes on from its window."""
+        self.cwnd = max(cwnd, self._mss)
+
+    def begin(self, srtt: int, now: int, min_rtt: int = 0) -> None:
+        """BBRInitPacingRate (§5.6.2): the window in a round trip, as the handshake measured it."""
         self._now = self._draw = now
         self._extra_acked_start = now
         if srtt:
-            self.min_rtt = self._probe_rtt_min_delay = srtt
+            self.min_rtt = self._probe_rtt_min_delay = min_rtt or srtt
             self._min_rtt_stamp = self._probe_rtt_min_stamp = now
-        self.pacing_rate = self._initial * SECOND // (srtt or MS) * STARTUP_PACING_GAIN // 100
+        self.pacing_rate = self.cwnd * SECOND // (srtt or MS) * STARTUP_PACING_GAIN // 100
         self._set_send_quantum()
 
     # ------------------------------------------------------------------ what the sender tells
@@ -563,7 +567,7 @@ class Bbr:
         """BBRIsInflightTooHigh. Not in the draft: a single segment is no rate. Below 50 segments in
         flight each loss would be more than LOSS_THRESH, and a path of 40 ms and 8 Mbit/s that
         loses 1 % would be left unused by a fifth."""
-        return lost > self._mss and lost * 100 > in_flight * LOSS_THRESH
+        return lost > self._mss and lost * 100 > in_flight * LOSS_THRESH > 0
 
     def _handle_inflight_too_high(self, in_flight: int, app_limited: bool) -> None:
         """So much in flight lost too much; once for each probe."""

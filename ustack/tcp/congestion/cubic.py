@@ -9,7 +9,11 @@ from collections.abc import Callable
 
 from ustack.config import SECOND
 from ustack.tcp.congestion.slow_start import SlowStart
-from ustack.tcp.congestion.window import MIN_SSTHRESH_SEGMENTS, LossBasedWindow
+from ustack.tcp.congestion.window import (
+    INFINITE_SSTHRESH,
+    MIN_SSTHRESH_SEGMENTS,
+    LossBasedWindow,
+)
 
 BETA = 717  # beta_cubic = 0.7, in 1024ths (RFC 9438 §4.6, as Linux rounds it)
 UNIT_SHIFT = 10  # time on the curve counts in units of 1/1024 s
@@ -64,6 +68,12 @@ class Cubic(LossBasedWindow):
         self._min_rtt = 0  # µs, 0: none yet
         self._credit = 0  # bytes ACKed that have not grown the window yet
         self._forget()
+
+    def adopt(self, cwnd: int, ssthresh: int) -> None:
+        super().adopt(cwnd, ssthresh)
+        if ssthresh < INFINITE_SSTHRESH and self._slow_start is not None:
+            if self._slow_start.first_only:
+                self._slow_start = self._make_slow_start = None
 
     def _forget(self) -> None:
         """Nothing is known about the path."""

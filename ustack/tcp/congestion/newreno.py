@@ -1,7 +1,11 @@
 """Slow start and congestion avoidance with byte counting (RFC 5681, RFC 3465, RFC 6928)."""
 
 from ustack.tcp.congestion.slow_start import SlowStart
-from ustack.tcp.congestion.window import MIN_SSTHRESH_SEGMENTS, LossBasedWindow
+from ustack.tcp.congestion.window import (
+    INFINITE_SSTHRESH,
+    MIN_SSTHRESH_SEGMENTS,
+    LossBasedWindow,
+)
 
 
 class NewReno(LossBasedWindow):
@@ -14,6 +18,11 @@ class NewReno(LossBasedWindow):
         super().__init__(mss, initial_segments)
         self._acked = 0
         self._slow_start = slow_start
+
+    def adopt(self, cwnd: int, ssthresh: int) -> None:
+        super().adopt(cwnd, ssthresh)
+        if ssthresh < INFINITE_SSTHRESH:
+            self._slow_start = None
 
     def on_ack(
         self, acked: int, in_flight: int, rtt_us: int | None, app_limited: bool, now: int

@@ -27,6 +27,11 @@ class LossBasedWindow:
         self.cwnd = self._initial
         self.ssthresh = INFINITE_SSTHRESH
 
+    def adopt(self, cwnd: int, ssthresh: int) -> None:
+        """Another controller has led the connection so far."""
+        self.cwnd = max(cwnd, self._mss)
+        self.ssthresh = ssthresh
+
     def _initial_window(self) -> int:
         """RFC 6928 §2: min(10 MSS, max(2 MSS, 14600)), scaled for other counts of segments."""
         mss, segments = self._mss, self._initial_segments
@@ -50,7 +55,8 @@ class LossBasedWindow:
 
     def on_recovered(self, now: int) -> None:
         """RFC 6582 §3.2 step 3, first option without its burst: PRR already limited the flight."""
-        self.cwnd = max(self.ssthresh, self._mss)
+        if self.ssthresh < INFINITE_SSTHRESH:  # else the recovery began under another controller
+            self.cwnd = max(self.ssthresh, self._mss)
 
     def on_resume(self, idle_us: int, now: int) -> None:
         """Nothing was in flight for `idle_us`."""
