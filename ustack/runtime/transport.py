@@ -109,7 +109,11 @@ class TcpTransport(_FlowControlMixin, User):
         except Exception as error:  # noqa: BLE001 (the user's code)
             self._fatal_error(error, "protocol.connection_made() failed")
             return
-        self._driver.post(self._tcb, READABLE | CLOSED_EVENT if self._tcb.closed else READABLE)
+        tcb = self._tcb
+        if tcb.closed:
+            self._driver.post(tcb, READABLE | CLOSED_EVENT)
+        elif tcb.receive_buffer.readable or tcb.eof:
+            self._driver.post(tcb, READABLE)
 
     def __repr__(self) -> str:
         tcb = self._tcb

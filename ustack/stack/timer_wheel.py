@@ -82,19 +82,15 @@ class TimerWheel:
     def _file(self, entry: Timed) -> None:
         tick = (entry.due_at + TICK_MASK) >> TICK_SHIFT
         delta = tick - self._tick
-        if delta < SLOTS:
-            if delta <= 0:
-                tick = self._tick + 1
-            level = 0
-        elif delta < 1 << (2 * SLOT_BITS):
-            level = 1
-        elif delta < 1 << (3 * SLOT_BITS):
-            level = 2
-        else:
-            level = 3
-            if delta > HORIZON:
-                tick = self._tick + HORIZON
-        unit = tick >> (SLOT_BITS * level)
+        if delta <= 0:
+            tick = self._tick + 1
+            delta = 1
+        elif delta > HORIZON:
+            tick = self._tick + HORIZON
+            delta = HORIZON
+        level = (delta.bit_length() - 1) // SLOT_BITS
+        shift = SLOT_BITS * level
+        unit = tick >> shift
         index = unit & SLOT_MASK
         ring = self._levels[level]
         slot = ring[index]
@@ -103,7 +99,7 @@ class TimerWheel:
         slot[entry] = None
         entry.slot = slot
         self._occupied[level] |= 1 << index
-        begins = unit << (SLOT_BITS * level)
+        begins = unit << shift
         if self._next is not None and begins < self._next:
             self._next = begins
 

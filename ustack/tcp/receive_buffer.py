@@ -91,13 +91,15 @@ class ReceiveBuffer:
         if not chunks or limit <= 0:
             return b""
         chunk = chunks.popleft()
+        size = len(chunk)
         if type(chunk) is bytearray:
             chunk = bytes(chunk)
-        if len(chunk) > limit:
+        if size > limit:
             rest = memoryview(chunk)[limit:]
             chunks.appendleft(rest)
             chunk = memoryview(chunk)[:limit]
-        self.readable -= len(chunk)
+            size = limit
+        self.readable -= size
         return chunk
 
     def peek(self, limit: int) -> bytes:

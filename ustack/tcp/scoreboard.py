@@ -100,6 +100,12 @@ class Scoreboard:
     def __len__(self) -> int:
         return len(self._ranges)
 
+    def is_clean(self) -> bool:
+        """Nothing is in flight, nothing was ever lost or resent, and nobody samples rates."""
+        return not (
+            self._ranges or self.highest_sacked or self.retransmissions or self.dup_acked
+        ) and (self.origin is None and self.losses is None)
+
     def ranges(self) -> list[SentRange]:
         """A copy for display and tests."""
         return list(self._ranges)

@@ -418,7 +418,8 @@ def retire(tcb: Tcb) -> None:
     tcb.receive_buffer.drop_out_of_order()  # nothing will fill the gaps any more
     buffer = tcb.send_buffer
     buffer.release(buffer.end)
-    tcb.scoreboard = Scoreboard()
+    if not tcb.scoreboard.is_clean():
+        tcb.scoreboard = Scoreboard()
     if tcb.marks is not None and tcb.marks.abandon():
         tcb.events |= REPORTED
     tcb.events |= CLOSED_EVENT

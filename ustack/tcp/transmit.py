@@ -25,7 +25,7 @@ from ustack.tcp.pieces import remembering
 from ustack.tcp.probes import arm_persist, send_probe
 from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
-from ustack.tcp.tcb import NEVER, READABLE, Tcb
+from ustack.tcp.tcb import NEVER, READABLE, SendSequence, Tcb
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
 
@@ -71,7 +71,7 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     ):
         if tcb.pacer is not None:
             done = _send_paced(tcb, tcb.pacer, now, emit)
-        elif not board.in_flight and _is_lone(tcb):
+        elif not board.in_flight and _is_lone(tcb, snd):
             done = _send_lone(tcb, now, emit)
         elif tcb.config.cut_segments:
             done = _send_cut(tcb, now, emit)
@@ -269,9 +269,8 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
     return True
 
 
-def _is_lone(tcb: Tcb) -> bool:  # hot
+def _is_lone(tcb: Tcb, snd: SendSequence) -> bool:  # hot
     """With nothing in flight: all that is queued fits one segment, and nothing holds it back."""
-    snd = tcb.snd
     size = tcb.send_buffer.end - snd.nxt
     return (
         0 < size <= snd.mss
