@@ -3,7 +3,7 @@
 import pytest
 
 from tests.stack.host import Host, Peer, both_versions
-from ustack.stack.trains import follows
+from ustack.stack.trains import train
 from ustack.tcp.tcb import Tcb
 from ustack.wire import virtio
 
@@ -97,8 +97,9 @@ def test_what_says_more_is_no_train(version: int, news: dict[str, object]) -> No
     usual: dict[str, object] = {"flags": "P.", "ack": 1, "payload": b"x" * SIZE}
     first = vouched(peer.frame(**(usual | {"seq": 1})))  # type: ignore[arg-type]
     second = vouched(peer.frame(**(usual | {"seq": 1 + SIZE})))  # type: ignore[arg-type]
-    assert second[follows(first, second) :] == b"x" * SIZE
+    assert train([first, second], 1) == [b"x" * SIZE]
+    assert train([first, second, second], 1) == [b"x" * SIZE]
     other = vouched(peer.frame(**(usual | {"seq": 1 + SIZE} | news)))  # type: ignore[arg-type]
-    assert follows(first, other) == 0
-    assert follows(other, second) == 0
-    assert follows(first, second[:-1]) == 0
+    assert train([first, other], 1) == []
+    assert train([other, second], 1) == []
+    assert train([first, second[:-1]], 1) == []

@@ -31,7 +31,7 @@ from ustack.stack.syn_request import SynRequest
 from ustack.stack.time_wait import TimeWait
 from ustack.stack.time_waits import TimeWaits
 from ustack.stack.trace import Tracer
-from ustack.stack.trains import MIN_FRAME, follows
+from ustack.stack.trains import MIN_FRAME, train
 from ustack.stack.udp import Udp, UdpPort
 from ustack.tcp import ack_policy, memory_pressure, user_calls
 from ustack.tcp.congestion import REGISTRY
@@ -167,14 +167,7 @@ class Stack:
 
         Returns how many they were.
         """
-        texts: list[Buffer] = []
-        previous = frames[index - 1]
-        for frame in frames[index:]:
-            start = follows(previous, frame) if len(frame) >= MIN_FRAME else 0
-            if not start:
-                break
-            texts.append(memoryview(frame)[start:])
-            previous = frame
+        texts = train(frames, index)
         return len(texts) if texts and continued(tcb, texts, now) else 0
 
     def _input(self, frame: bytes, now: int) -> None:  # hot

@@ -7,6 +7,7 @@ a hundred times the window.
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 
 from ustack.wire import Buffer
 
@@ -84,6 +85,11 @@ class ReceiveBuffer:
             chunks.append(bytes(payload))
         else:
             _push(chunks, payload)
+
+    def extend(self, payloads: Sequence[Buffer], size: int) -> None:
+        """`append` for texts of COPY_BELOW bytes or more each, `size` together."""
+        self.readable += size
+        self._chunks.extend(payloads)
 
     def read(self, limit: int) -> Buffer:
         """Hand out up to `limit` bytes, at most one chunk; b"" if nothing is there."""

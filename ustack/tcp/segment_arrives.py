@@ -239,7 +239,7 @@ def predicted(
 
 
 def continued(tcb: Tcb, texts: Sequence[Buffer], now: int) -> bool:  # hot
-    """Digest more text that follows a segment which has just been taken as `predicted`.
+    """Digest more text, in large pieces, behind a segment which has just been `predicted`.
 
     The segments that bring it say nothing else that is new. False: they have to be taken one by
     one, and nothing was done.
@@ -252,8 +252,7 @@ def continued(tcb: Tcb, texts: Sequence[Buffer], now: int) -> bool:  # hot
     if tcb.ato != ATO_US:
         for text in texts:
             ack_policy.text_arrived(tcb, len(text), ACK, now)  # none is larger than those before
-    for text in texts:
-        receive_buffer.append(text)
+    receive_buffer.extend(texts, size)
     rcv.nxt = nxt
     tcb.snd.wl1 = nxt - len(texts[-1])
     counters.segments_in += len(texts)
