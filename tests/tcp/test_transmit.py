@@ -69,6 +69,33 @@ def test_a_device_with_offload_gets_super_segments(version: int) -> None:
 
 
 @both_versions
+@pytest.mark.parametrize("room", range(4))
+@pytest.mark.parametrize("watched", [True, False])
+def test_of_super_segments_in_a_row_none_is_lost_or_overtaken_when_the_device_is_full(
+    version: int, room: int, watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, peer, tcb = established(version, tsval=1, gso_max=3200, checksum_offload=True)
+    if not watched:
+        for part in (host.stack, host.stack._output):
+            monkeypatch.setattr(part, "_probe", None)
+    text = bytes(i % 251 for i in range(3 * tcb.snd.gso_limit))
+    host.room = room
+    host.stack.send(tcb, text, host.now)
+    assert host.turn() == (room == 3)
+    assert len(host.super_segments) == room
+    host.shutdown(tcb)
+    assert len(host.super_segments) == room
+    host.room = None
+    assert host.turn()
+    replies = peer.replies()
+    assert [reply.seq for reply in replies] == sorted(reply.seq for reply in replies)
+    assert b"".join(reply.payload for reply in replies) == text
+    assert "F" in replies[-1].flags
+    assert len(host.super_segments) == 3
+    assert tcb.counters.segments_out == 1 + len(replies)
+
+
+@both_versions
 def test_a_device_with_checksums_only_gets_single_segments(version: int) -> None:
     host, peer, tcb = established(version, checksum_offload=True)
     host.send(tcb, b"x" * 2500)

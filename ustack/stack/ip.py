@@ -277,12 +277,12 @@ class Output:
         template: HeaderTemplate = tcb.header  # type: ignore[assignment]
         length = 20 + len(options)  # TCP header
         mss = tcb.snd.mss
-        start = template.start
+        start, segments = template.start, 1
         if size > mss and self._gso:
+            if size > tcb.snd.gso_limit:
+                return self._emit_burst(tcb, seq, flags, window, options, payload[0], size, note)
             start = template.super_start(mss, length)
-            tcb.counters.segments_out += -(-size // mss)
-        else:
-            tcb.counters.segments_out += 1
+            segments = -(-size // mss)
         ack = tcb.rcv.nxt & MASK32 if flags & ACK else 0
         # fold(x) for x > 0 is (x - 1) % 65535 + 1: one's complement sums count modulo 65535
         pseudo = (template.pseudo + length + size - 1) % 65535 + 1
@@ -331,10 +331,60 @@ class Output:
         elif not write((header, *payload), self.now):  # as `send` does
             self.full = True
             return False
+        tcb.counters.segments_out += segments
         if self.tracer is not None:
             self.tracer.sent(tcb, seq, flags, window, options, size, note, self.now)
         if tcb.note:
             tcb.note = ""
+        return True
+
+    def _emit_burst(
+        self,
+        tcb: Tcb,
+        seq: int,
+        flags: int,
+        window: int,
+        options: bytes,
+        text: Buffer,
+        size: int,
+        note: str,
+    ) -> bool:  # hot
+        """`emit` of super-segments, each of SND.GSO_LIMIT bytes: what they share is found once."""
+        template: HeaderTemplate = tcb.header  # type: ignore[assignment]
+        step, mss = tcb.snd.gso_limit, tcb.snd.mss
+        length, segments = 20 + len(options), step // mss
+        start, first, middle = template.super_start(mss, length), template.first, template.middle
+        ends, ident, version = template.ends, template.ident, template.version
+        total = 20 + length + step
+        ip_sum = template.ip_sum + total - 1
+        fields = tcb.rcv.nxt & MASK32, length << 10 | flags, window
+        pseudo = (template.pseudo + length + step - 1) % 65535 + 1
+        view = memoryview(text)
+        note = tcb.note or note
+        write = self._write if self._probe is None else None
+        for at in range(0, size, step):
+            number = seq + at & MASK32
+            if version == 4:
+                check = 65534 - (ip_sum + ident) % 65535
+                header = _V4_TCP.pack(
+                    start, first, total, ident, middle, check, ends, number, *fields, pseudo, 0
+                )
+            else:
+                header = _V6_TCP.pack(start, first, total - 20, ends, number, *fields, pseudo, 0)
+            frame = (header + options, view[at : at + step])
+            if not (write(frame, self.now) if write is not None else self.send(frame, note)):
+                self.full = True
+                if not at:
+                    return False
+                self.queue.append((frame, note))
+                write = self._write = _refuse  # until the next flush: nothing is to overtake it
+            ident = ident + segments & 0xFFFF
+            if self.tracer is not None:
+                self.tracer.sent(tcb, seq + at, flags, window, options, step, note, self.now)
+            note = ""
+        template.ident = ident
+        tcb.counters.segments_out += size // mss
+        tcb.note = ""
         return True
 
     def segment(
@@ -459,6 +509,11 @@ class Output:
         else:
             head = ipv6.encode(src, dst, protocol, len(payload), hop_limit=self._ttl, dscp=dscp)
         self.send((virtio.PLAIN + head + payload,), note)
+
+
+def _refuse(parts: Sequence[Buffer], now: int) -> bool:
+    """The device is full: so it said, and nobody asks again."""
+    return False
 
 
 def _mark(frame: bytes, field: int, flags: int) -> bytes:

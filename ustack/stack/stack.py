@@ -455,7 +455,7 @@ class Stack:
             self._tracer.settle()
         self._dirty += held
         self.acks_held = bool(held)
-        return not full
+        return not output.full
 
     def _settle(self, tcb: Tcb, now: int) -> None:  # hot
         """After its transmit: file the deadline, or take a connection that is over out."""

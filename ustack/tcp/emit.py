@@ -22,7 +22,11 @@ class Emit(Protocol):
         urgent: int,
         note: str,
     ) -> bool:
-        """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`."""
+        """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`.
+
+        More than SND.GSO_LIMIT, a multiple of it in one piece, leaves as several super-segments; if
+        the device takes the first but not all of them, IP keeps the others for it.
+        """
 
 
 class Outgoing(NamedTuple):

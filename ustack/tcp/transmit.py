@@ -332,14 +332,17 @@ def _send_burst(tcb: Tcb, limit: int, now: int, emit: Emit) -> int:  # hot
         return 0
     options, window, views = timestamps(tcb, now), window_field(tcb), tcb.send_buffer.views
     flags = ACK | PSH  # Linux: PSH on what is cut into several segments
-    whole = views(start, start + count * step)
-    text = memoryview(whole[0]) if len(whole) == 1 else None  # most often it is one write
+    size = count * step
+    whole = views(start, start + size)
     at = start
-    for end in range(start + step, start + (count + 1) * step, step):
-        payload = views(at, end) if text is None else (text[at - start : end - start],)
-        if not emit(tcb, at, flags, window, options, payload, step, 0, ""):
-            break
-        at = end
+    if len(whole) == 1 and not tcb.config.cut_segments:  # one write: IP cuts it
+        if emit(tcb, start, flags, window, options, whole, size, 0, ""):
+            at = start + size
+    else:
+        for end in range(start + step, start + size + 1, step):
+            if not emit(tcb, at, flags, window, options, views(at, end), step, 0, ""):
+                break
+            at = end
     if at > start:
         text_left(tcb, start, at, now)
         _now_in_flight(tcb, start, at, at - start, now)
