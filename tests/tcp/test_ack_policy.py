@@ -38,7 +38,8 @@ def test_no_ack_waits_half_a_second(gap: int) -> None:
 
 def test_a_delay_in_vain_doubles_the_next_one() -> None:
     host, peer, tcb = established(quick_acks=0)
-    tcb.rtt.srtt = 150 * MS
+    for _ in range(100):
+        tcb.rtt.sample(150 * MS, tcb.snd.una, tcb.snd.nxt)
     assert 40 * MS <= ack_after(host, peer, 1) <= 42 * MS
     assert tcb.ato == 80 * MS
     assert 81 * MS <= ack_after(host, peer, 2) <= 83 * MS

@@ -89,7 +89,7 @@ def established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -
         if tcb.retransmits > 1 and tcb.congestion is not None:
             tcb.congestion.on_rto(0, 0, now, repeated=True)  # RFC 6928 §2: begin with one segment
     elif not sent_twice and tcb.timers.rto is not NEVER:
-        tcb.rtt.sample(now - tcb.last_data_sent_at)
+        tcb.rtt.sample(now - tcb.last_data_sent_at, snd.una, snd.nxt)
     tcb.retransmits = 0
     tcb.rtt.reset_backoff()
     tcb.stalled_since = NEVER

@@ -58,6 +58,7 @@ class Scoreboard:
         "in_flight",
         "losses",
         "lost",
+        "oldest_at",
         "origin",
         "origin_again",
         "origin_first",
@@ -93,6 +94,8 @@ class Scoreboard:
         self.losses: list[tuple[int, Origin | None]] | None = None  # (bytes, ...) if wanted
         # Where the lowest range begins that was sent once and newly delivered, since `begin_ack`
         self.original = NOWHERE
+        # When the oldest text left that gives the newest ACK a round trip: see `ack` and `sack`
+        self.oldest_at: int | None = None
         self.sacked_before = 0  # `highest_sacked` at `begin_ack`
         self.retransmissions = 0  # segments sent again, for STATUS
         self.bytes_resent = 0
@@ -147,7 +150,7 @@ class Scoreboard:
 
     def begin_ack(self) -> None:
         """An ACK is about to be recorded by `sack` and `ack`: nothing is newly delivered yet."""
-        self.delivered_first = self.delivered_again = None
+        self.delivered_first = self.delivered_again = self.oldest_at = None
         self.original = NOWHERE
         self.sacked_before = self.highest_sacked
 
@@ -178,11 +181,12 @@ class Scoreboard:
         """Drop what lies below `una`.
 
         Returns when the newest range among the dropped ones was sent, or None if that says nothing
-        of the round trip: all were SACKed before, or one of them was deemed lost (Karn; an ACK
-        that waited for a gap to be filled has waited longer than a round trip).
+        of the round trip: all were SACKed before, or one of them was sent again (Karn). If it says
+        something, `oldest_at` is of these, too.
         """
         ranges = self._ranges
         sent_at: int | None = None
+        oldest_at = self.oldest_at
         ambiguous = False
         count = 0
         for entry in ranges:
@@ -198,8 +202,11 @@ class Scoreboard:
             if entry.lost or entry.copies:
                 self._settle(entry, size)
                 entry.resent = False
+            if entry.copies:
                 ambiguous = True
             else:
+                if sent_at is None:
+                    oldest_at = entry.sent_at
                 sent_at = entry.sent_at
         if count:
             del ranges[:count]
@@ -214,11 +221,17 @@ class Scoreboard:
                 self._delivered(entry, una)
                 if entry.lost or entry.copies:
                     self._settle(entry, size)
+                if entry.copies:
                     ambiguous = True
                 else:
+                    if sent_at is None:
+                        oldest_at = entry.sent_at
                     sent_at = entry.sent_at
             entry.start = self._starts[0] = una
-        return None if ambiguous else sent_at
+        if ambiguous:
+            return None
+        self.oldest_at = oldest_at
+        return sent_at
 
     def ack_lone(self) -> int | None:  # hot
         """`ack` of all that is in flight, in a dialogue: one range that was never sent again.
@@ -238,7 +251,8 @@ class Scoreboard:
     ) -> tuple[int, int | None]:
         """Record SACK blocks; blocks outside (una, nxt] are ignored (a duplicate or nonsense).
 
-        Returns the bytes newly SACKed and when the newest of them was sent (None if resent).
+        Returns the bytes newly SACKed and when the newest of them was sent (None if resent);
+        `oldest_at` is of these.
         """
         gained = 0
         sent_at: int | None = None
@@ -268,10 +282,11 @@ class Scoreboard:
                 self.sacked += size
                 entry.sacked = True
                 self._delivered(entry, entry.end)
-                if not (entry.lost or entry.copies) and (
-                    sent_at is None or entry.sent_at > sent_at
-                ):
-                    sent_at = entry.sent_at
+                if not entry.copies:
+                    if sent_at is None or entry.sent_at > sent_at:
+                        sent_at = entry.sent_at
+                    if self.oldest_at is None or entry.sent_at < self.oldest_at:
+                        self.oldest_at = entry.sent_at
                 self._settle(entry, size)
                 entry.lost = entry.resent = False
                 index += 1

@@ -438,8 +438,8 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         _advance(tcb, ack, acked, sent_at, seg.tsval, seg.tsecr, now)
     elif acked == 0 and not (seg.len or twice or sacked) and not _moves_window(tcb, seg, window):
         duplicate = True  # RFC 5681 §2
-    if acked == 0 and sacked_at is not None:
-        tcb.rtt.sample(now - sacked_at)  # sent once and arrived: valid by Karn's rule
+    if acked == 0 and sacked_at is not None:  # sent once and arrived: valid by Karn's rule
+        _measure(tcb, sacked_at, now)
     if tcb.tail_probe_end is not None:
         tail_loss.on_ack(tcb, ack, duplicate, now)
     if tcb.ecn is not None and acked >= 0 and flight and tcb.ecn.congested(tcb, seg):
@@ -489,7 +489,7 @@ def _advance(
     """SND.UNA has moved to `ack`: measure, free the text, and set the timers anew."""
     board, timers, buffer = tcb.scoreboard, tcb.timers, tcb.send_buffer
     if sent_at is not None:
-        tcb.rtt.sample(now - sent_at)
+        _measure(tcb, sent_at, now)
     elif tcb.ts_on and tsval is not None and tsecr:
         measure_round_trip(tcb, tsecr, now)
     buffer.release(ack)
@@ -517,6 +517,19 @@ def _advance(
         tcb.events |= DRAINED
     if tcb.send_full:
         _tell_writer(tcb, now)
+
+
+def _measure(tcb: Tcb, newest_at: int, now: int) -> None:  # hot
+    """What was sent once has arrived, the newest of it sent at `newest_at`.
+
+    Linux: the RTO needs the whole time that the oldest waited for its ACK (RFC 6298 §3: at least
+    one per round trip), and only the path's own round trip is what the newest says.
+    """
+    oldest_at = tcb.scoreboard.oldest_at
+    assert oldest_at is not None
+    tcb.rtt.sample(now - oldest_at, tcb.snd.una, tcb.snd.nxt)
+    if oldest_at != newest_at:
+        tcb.rtt.sample_newest(now - newest_at)
 
 
 def _tell_writer(tcb: Tcb, now: int) -> None:  # hot

@@ -23,7 +23,7 @@ def measure_round_trip(tcb: Tcb, tsecr: int, now: int) -> None:
     if elapsed_ms < 0x8000_0000 and not (  # less 1: the clock's granularity
         recovery.phase is LOSS and (elapsed_ms - 1) * 1000 > now - recovery.timed_out_at
     ):
-        tcb.rtt.sample(elapsed_ms * 1000 or 1000)
+        tcb.rtt.sample(elapsed_ms * 1000 or 1000, tcb.snd.una, tcb.snd.nxt)
 
 
 def measure_for_window(tcb: Tcb, tsecr: int, size: int, now: int) -> None:
