@@ -61,9 +61,9 @@ def test_the_path_is_full_and_its_queue_is_not(monkeypatch: pytest.MonkeyPatch) 
     samples: list[int] = []
     sample = RttEstimator.sample
 
-    def noted(self: RttEstimator, rtt_us: int) -> None:
+    def noted(self: RttEstimator, rtt_us: int, una: int, nxt: int) -> None:
         samples.append(rtt_us)
-        sample(self, rtt_us)
+        sample(self, rtt_us, una, nxt)
 
     monkeypatch.setattr(RttEstimator, "sample", noted)
     assert share("bbr", 6_000_000) > 0.8

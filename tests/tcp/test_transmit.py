@@ -65,7 +65,7 @@ def test_a_device_with_offload_gets_super_segments(version: int) -> None:
     assert len(host.super_segments) == 1
     assert b"".join(reply.payload for reply in replies) == text
     assert [len(reply.payload) for reply in replies] == [1000] * 9 + [500]
-    assert tcb.counters.segments_out == 1 + 10
+    assert tcb.counters.segments_out == 10
 
 
 @both_versions
@@ -92,7 +92,7 @@ def test_of_super_segments_in_a_row_none_is_lost_or_overtaken_when_the_device_is
     assert b"".join(reply.payload for reply in replies) == text
     assert "F" in replies[-1].flags
     assert len(host.super_segments) == 3
-    assert tcb.counters.segments_out == 1 + len(replies)
+    assert tcb.counters.segments_out == len(replies)
 
 
 @both_versions

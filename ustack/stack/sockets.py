@@ -429,7 +429,7 @@ class Socket(SocketBase):
             self.error = errno.ECONNRESET
             return
         if how != c.SHUT_WR:
-            self._shut_read = True
+            self._shut_read = self.tcb.deaf = True
         if how != c.SHUT_RD and not self._shut_write:
             self._uncork(now)
             self._shut_write = True

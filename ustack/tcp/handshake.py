@@ -192,7 +192,7 @@ def receive_syn(tcb: Tcb, opening: Opening, now: int) -> None:
     tcb.ecn = ecn_handshake.accepted(opening.ecn)
     start_sending(tcb)
     tcb.retransmits = opening.resent
-    tcb.counters.segments_out = 1 + opening.resent
+    tcb.counters.segments_in = 1  # Linux: the SYN; nobody counts the SYN,ACKs
     if opening.sent_at is not None:  # the first round trip can be measured
         tcb.last_data_sent_at = opening.sent_at
         tcb.timers.rto = NEVER - 1
@@ -208,7 +208,6 @@ def open_fast(tcb: Tcb, text: Buffer, cookie: Cookie | None) -> None:
     tcb.note = "LISTEN -> SYN_RECEIVED"
     tcb.probing_tail = False  # until the handshake is complete
     tcb.timers.rto = NEVER
-    tcb.counters.segments_out = 0
     tcb.syn_due = True
     established(tcb)
     rcv = tcb.rcv

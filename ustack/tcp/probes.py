@@ -54,14 +54,17 @@ def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
         snd.max = max(snd.max, end)
         board.sent(start, end, now)
     else:
-        span = board.last(snd.mss)
+        span = board.last(snd.mss, buffer.last_mark(), buffer.end)
         assert span is not None
         start, end = span
         text_end = min(end, buffer.end)
-        flags = ACK | PSH | FIN if end > text_end else ACK | PSH
+        flags = ACK | PSH if text_end > start else ACK
+        if end > text_end:
+            flags |= FIN
         if not send_segment(tcb, start, text_end, flags, now, emit, tcb.probe_due):
             return False
         board.probed(start, end, now)
+        board.bytes_resent -= end - text_end  # the FIN is no text
         tcb.tail_probe_resent = end - start
     tcb.tail_probe_end = snd.nxt
     return True

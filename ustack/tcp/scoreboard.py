@@ -244,7 +244,8 @@ class Scoreboard:
             return None
         self._starts.pop()
         self.in_flight = 0
-        return ranges.pop().sent_at
+        self.oldest_at = sent_at = ranges.pop().sent_at
+        return sent_at
 
     def sack(
         self, blocks: tuple[tuple[int, int], ...], una: int, nxt: int
@@ -525,12 +526,17 @@ class Scoreboard:
         """When what SND.UNA names was sent last (µs). Something must be in flight."""
         return self._ranges[0].sent_at
 
-    def last(self, size: int) -> tuple[int, int] | None:
-        """The last `size` octets in flight, as far as they lie in one range; None: nothing."""
+    def last(self, mss: int, mark: int, text_end: int) -> tuple[int, int] | None:
+        """The last segment in flight, of at most `mss` octets; None: nothing is in flight.
+
+        `mark`: where a message ended before it; what lies behind `text_end` is a FIN.
+        """
         if not self._ranges:
             return None
         entry = self._ranges[-1]
-        return max(entry.start, entry.end - size), entry.end
+        begin = mark if entry.start < mark < entry.end else entry.start
+        end = min(entry.end, text_end)
+        return max(end - ((end - begin) % mss or mss), begin), entry.end
 
     def probed(self, start: int, end: int, now: int) -> None:
         """[start, end), from `last`, was sent again although it is not deemed lost."""

@@ -68,6 +68,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     snd, rcv = tcb.snd, tcb.rcv
     flags = seg.flags
     tcb.counters.segments_in += 1
+    tcb.counters.data_segments_in += bool(seg.payload)
     if state is SYN_RECEIVED and flags & (SYN | RST) == SYN and not syn_in_syn_received(tcb, seg):
         return None
 
@@ -303,8 +304,8 @@ def _unacceptable(tcb: Tcb, seg: Segment, now: int) -> None:
         tcb.ack_now = True
         if seg.seq < tcb.rcv.nxt:
             ack_policy.hurry(tcb, tcb.config.quick_acks)  # an ACK of ours may have been lost
-            if tcb.sack_on and seg.payload:  # RFC 2883 §4
-                end = min(seg.seq + len(seg.payload), tcb.rcv.nxt)
+            if tcb.sack_on:  # RFC 2883 §4, for a FIN too
+                end = min(seg.seq + seg.len, tcb.rcv.nxt)
                 tcb.receive_buffer.duplicate = (seg.seq, end)
     else:
         _challenge(tcb, now)
@@ -449,7 +450,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         if sampler is not None:
             rates.note_newest(board, sampler)
         arrived = max(acked, 0) + board.sacked - sacked_before
-        tcb.counters.delivered += -(-arrived // snd.mss)
+        tcb.counters.delivered += -(-arrived // snd.mss) - (-twice // snd.mss)
         if (
             tcb.recovery.phase is OPEN
             and not (sacked or duplicate or twice or board.sacked or board.lost)

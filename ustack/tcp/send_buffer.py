@@ -122,6 +122,11 @@ class SendBuffer:
         """`end` is where a message in flight ended."""
         return end == self.end or (self._sent_marks is not None and end in self._sent_marks)
 
+    def last_mark(self) -> int:
+        """Where the last message ended that is in flight and not the end of the queue, 0: none."""
+        marks = self._sent_marks or ()
+        return next((mark for mark in reversed(marks) if mark < self.end), 0)
+
     def resend_end(self, start: int, end: int, mss: int) -> int:
         """Where a segment that sends [start, end) again ends: with the write that it belonged to.
 

@@ -203,6 +203,7 @@ class Tcb:
         "congestion",
         "cork",
         "counters",
+        "deaf",
         "detached",
         "dialogue",
         "dirty",
@@ -348,6 +349,7 @@ class Tcb:
         self.override = False  # silly-window avoidance has waited long enough (§3.8.6.2.1)
         self.reset_due = False
         self.fin_queued = False  # the user has closed the sending side
+        self.deaf = False  # the user will read no more, but has not closed
         self.detached = False  # the user has closed altogether: nobody will read
         self.challenge_at = -NEVER  # when the last challenge ACK was sent
 

@@ -3,7 +3,7 @@
 from ustack.errors import ConnectionReset
 from ustack.tcp import ack_policy, buffer_sizes, memory_pressure
 from ustack.tcp.segment import Reset, Segment
-from ustack.tcp.state import CLOSE_WAIT, PEER_FIN, RECEIVING, set_state
+from ustack.tcp.state import CLOSE_WAIT, FIN_WAIT_1, FIN_WAIT_2, PEER_FIN, RECEIVING, set_state
 from ustack.tcp.tcb import NEVER, READABLE, URGENT, Tcb, finish
 from ustack.tcp.timestamp_echo import measure_for_window
 from ustack.wire import Buffer
@@ -24,11 +24,10 @@ def receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
     start, payload = seg.seq, seg.payload
     nxt, edge = rcv.nxt, rcv.adv
-    if payload:
-        tcb.counters.data_segments_in += 1
     end = start + len(payload)
     fin = seg.flags & FIN
-    if tcb.detached and end > nxt:  # SHLD-3: nobody will ever read this
+    # SHLD-3: nobody will ever read this. Linux: nor what comes after both SHUT_RD and SHUT_WR
+    if (tcb.detached or (tcb.deaf and tcb.state in (FIN_WAIT_1, FIN_WAIT_2))) and end > nxt:
         finish(tcb, ConnectionReset())
         return Reset(seg.ack)
     if rcv.fin is not None and end > rcv.fin:  # nothing can follow a FIN

@@ -144,7 +144,7 @@ def _send_early_ack(tcb: Tcb, now: int, emit: Emit) -> bool:
 def _send_reset(tcb: Tcb, now: int, emit: Emit) -> bool:
     """RST of ABORT (RFC 9293 §3.10.5), with timestamps (RFC 7323 §3.2). Linux: and with an ACK."""
     options = timestamps(tcb, now)
-    if not emit(tcb, acceptable_seq(tcb), RST | ACK, 0, options, (), 0, 0, "abort"):
+    if not emit(tcb, acceptable_seq(tcb), RST | ACK, window_field(tcb), options, (), 0, 0, "abort"):
         return False
     tcb.reset_due = False
     return True
@@ -521,6 +521,7 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     if not send_segment(tcb, start, text_end, flags, now, emit, note):
         return -1
     board.resend(start, end, now, -(-(end - start) // snd.mss))
+    board.bytes_resent -= end - text_end  # the FIN is no text
     if start == snd.una or tcb.timers.rto == NEVER:
         tcb.timers.rto = now + tcb.rtt.rto
     recovery.resent(end - start, now)

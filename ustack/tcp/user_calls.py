@@ -10,7 +10,7 @@ from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
 from ustack.tcp import ack_policy, ecn_handshake, rates
 from ustack.tcp.accurate_ecn import AccurateEcn
-from ustack.tcp.buffer_sizes import text_was_read
+from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, text_was_read
 from ustack.tcp.chronograph import BUSY, Chronograph
 from ustack.tcp.recovery import OPEN, Phase
 from ustack.tcp.state import (
@@ -311,7 +311,7 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         min_rtt=tcb.rtt.min_rtt,
         snd_mss=snd.mss,
         rcv_mss=rcv.mss_seen,
-        advmss=rcv.mss,
+        advmss=rcv.mss - (TIMESTAMP_OPTION if tcb.ts_on else 0),
         snd_cwnd=tcb.recovery.window(congestion) if congestion else 0,
         snd_ssthresh=congestion.ssthresh if congestion else 0,
         snd_wnd=snd.wnd,
@@ -340,8 +340,9 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         send_queue=len(tcb.send_buffer),
         receive_queue=tcb.receive_buffer.readable,
         out_of_order=tcb.receive_buffer.out_of_order,
-        bytes_acked=counters.bytes_acked,
-        bytes_received=counters.bytes_received,
+        # Linux: our SYN is acknowledged, and the FIN received, like an octet
+        bytes_acked=counters.bytes_acked + (snd.una > snd.iss and not tcb.passive),
+        bytes_received=counters.bytes_received + (rcv.fin is not None and rcv.nxt > rcv.fin),
         segs_in=counters.segments_in,
         segs_out=counters.segments_out,
         notsent=max(tcb.send_buffer.end - snd.nxt, 0),
