@@ -20,6 +20,7 @@ class TcpConfig:
     syn_retransmissions: int = 7  # RFC 9293 §3.8.3: 3 minutes or more (1+2+4+...+64+120 s)
     syn_linear_timeouts: int = 0  # Linux 4: so many SYNs more before the interval doubles
     syn_ack_retransmissions: int = 5  # Linux tcp_synack_retries
+    defer_accept: int = 0  # for so many SYN,ACK timeouts only text completes a handshake (Linux)
     orphan_retransmissions: int = 8  # Linux tcp_orphan_retries: after close(), nobody waits
     soft_errors_end_opening: bool = False  # True: as Linux; MUST-56 says that they do not
     report_soft_errors: bool = True  # False: no SOFT_ERROR events (RFC 9293 §3.9.1.8, SHLD-20)
@@ -117,6 +118,7 @@ class TcpConfig:
     def __post_init__(self) -> None:
         """Refuse what no connection can work with, or what an RFC forbids."""
         _within("ttl", self.ttl, 1, 255)  # RFC 1122 §3.2.1.7
+        _within("defer_accept", self.defer_accept, 0, 255)
         _within("dscp", self.dscp, 0, 63)
         _within("ecn", self.ecn, 0, 5)
         _within("accecn_option", self.accecn_option, 0, 2)

@@ -153,7 +153,8 @@ def test_deferred_accept_waits_for_data_or_its_time(world: World) -> None:
     accepted = world.call(listener.accept(0, world.now))
     assert world.call(accepted.receive(10, 0, world.now)).data == b"x"
     assert listener.poll(world.now) == 0
-    world.advance(2 * SECOND)
+    world.advance(3 * SECOND)  # two timeouts of the SYN,ACK
+    world.settle()
     assert listener.poll(world.now) == IN
     world.call(listener.accept(0, world.now))
 

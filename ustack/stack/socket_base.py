@@ -53,13 +53,11 @@ class SocketBase:
     def _nonblocking(self, flags: int) -> bool:
         return self.nonblocking or bool(flags & c.MSG_DONTWAIT)
 
-    def _block(
-        self, flags: int, now: int, deadline: int | None, wake_at: int | None = None
-    ) -> Call[int]:
-        """Waits once, at most until `wake_at`, and returns the time; EAGAIN past the deadline."""
+    def _block(self, flags: int, now: int, deadline: int | None) -> Call[int]:
+        """Waits once and returns the time; EAGAIN past the deadline."""
         if self._nonblocking(flags) or (deadline is not None and now >= deadline):
             raise os_error(errno.EAGAIN)
-        return (yield earlier(deadline, wake_at))
+        return (yield deadline)
 
     def _take_error(self) -> int:
         error, self.error = self.error, 0

@@ -31,6 +31,8 @@ DEFAULT_TTL = 64  # RFC 9293 §3.9.2 leaves it to us; what -1 goes back to
 
 DEFAULT_MSS = 536  # bytes; RFC 9293 §3.7.1: what TCP_MAXSEG says before there is a connection
 CONGESTION_NAME_SIZE = 16  # Linux TCP_CA_NAME_MAX
+MAX_TIMEOUTS = 255  # Linux counts them in a byte
+MAX_RTO_SECONDS = 120
 DELACK_MAX_US = 200_000  # Linux TCP_DELACK_MAX
 _LINGER = struct.Struct("=ii")  # struct linger: on, seconds
 _TIMEVAL = struct.Struct("=qq")  # struct timeval: seconds, µs
@@ -72,6 +74,20 @@ def _read_max_pacing_rate(config: TcpConfig) -> int:
     if rate is None:
         return -1
     return rate - (1 << 32) if rate > _INT_MAX else rate
+
+
+def _timeouts_in(seconds: int) -> int:
+    """Of a SYN,ACK, until so many seconds have passed: Linux counts deferral in them."""
+    timeouts = elapsed = 0
+    while elapsed < seconds and timeouts < MAX_TIMEOUTS:
+        elapsed += _timeout(timeouts)
+        timeouts += 1
+    return timeouts
+
+
+def _timeout(number: int) -> int:
+    """How long the timeout after so many others is, s (RFC 6298 §5.5, tcp_rto_max_ms)."""
+    return min(1 << number, MAX_RTO_SECONDS)
 
 
 _INT_MAX = 0x7FFF_FFFF
@@ -124,6 +140,12 @@ CONFIG_OPTIONS: Mapping[Key, ConfigOption] = {
         MAX_SYN_RETRIES,
         lambda k, v: replace(k, syn_retransmissions=v),
         lambda k: k.syn_retransmissions,
+    ),
+    (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT): ConfigOption(
+        -_INT_MAX - 1,
+        _INT_MAX,
+        lambda k, v: replace(k, defer_accept=_timeouts_in(v)),
+        lambda k: sum(map(_timeout, range(k.defer_accept))),
     ),
     (c.IPPROTO_TCP, c.TCP_LINGER2): ConfigOption(
         -_INT_MAX - 1, _INT_MAX, _linger2, lambda k: k.fin_wait_2_timeout_us // SECOND
@@ -182,7 +204,6 @@ STORED_OPTIONS: Mapping[Key, int] = {
     (c.SOL_SOCKET, c.SO_TIMESTAMP): 0,
     (c.SOL_SOCKET, c.SO_RCVLOWAT): 1,
     (c.IPPROTO_TCP, c.TCP_CORK): 0,
-    (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT): 0,
     (c.IPPROTO_TCP, c.TCP_QUICKACK): 1,
     (c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT): 0,
     (c.IPPROTO_TCP, c.TCP_FASTOPEN_CONNECT): 0,
@@ -215,10 +236,6 @@ _RANGES: Mapping[Key, tuple[int, int]] = {
     (c.IPPROTO_TCP, c.TCP_SAVE_SYN): (0, 2),
     (c.IPPROTO_TCP, c.TCP_DELACK_MAX_US): (1, DELACK_MAX_US),
     (c.IPPROTO_IP, c.IP_MINTTL): (0, 255),
-}
-# Linux takes these below 0 for 0
-_NOT_NEGATIVE = {
-    (c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT),
 }
 # Read as they were written, although less is made of them
 _WRITTEN = {(c.IPPROTO_IP, c.IP_MTU_DISCOVER), (c.IPPROTO_IPV6, c.IPV6_MTU_DISCOVER)}
@@ -343,11 +360,6 @@ class SocketOptions:
         own = self._stored[c.IPPROTO_TCP, c.TCP_NOTSENT_LOWAT]
         return own or self.config.not_sent_low_water
 
-    @property
-    def defer_accept_us(self) -> int:
-        """How long accept() waits for data of a connection."""
-        return self._stored[c.IPPROTO_TCP, c.TCP_DEFER_ACCEPT] * SECOND
-
     def get(self, level: int, name: int) -> int | bytes:
         """The value of an option that does not depend on the connection; ENOPROTOOPT."""
         key = level, name
@@ -418,7 +430,7 @@ class SocketOptions:
                 low, high = _RANGES.get(key, (value, value))
                 if not low <= value <= high:
                     raise os_error(errno.EINVAL)
-                self._stored[key] = max(value, 0) if key in _NOT_NEGATIVE else value
+                self._stored[key] = value
             case _:
                 raise os_error(errno.ENOPROTOOPT)
         if key == (c.IPPROTO_TCP, c.TCP_DELACK_MAX_US):

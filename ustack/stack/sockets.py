@@ -6,11 +6,11 @@ POSIX.1-2017 socket pages; tcp(7), socket(7), accept(2), connect(2), poll(2) whe
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from ustack.errors import ConnectionReset, UsageError, os_error
 from ustack.stack import socket_constants as c
-from ustack.stack.accept_queue import AcceptQueue
 from ustack.stack.connection_options import connection_option
 from ustack.stack.cork import Cork
 from ustack.stack.error_queue import ControlMessage
@@ -23,11 +23,11 @@ from ustack.stack.socket_base import (
     Received,
     SocketBase,
     deadline_after,
-    earlier,
     take_notice,
 )
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
+from ustack.tcp.ack_policy import begin_dialogue
 from ustack.tcp.fast_open import CLIENT
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR, Endpoint, Tcb
@@ -68,7 +68,6 @@ class Socket(SocketBase):
         self._connecting = False  # connect() has begun and has not reported its end
         self._shut_read = self._shut_write = False
         self._cork = Cork()
-        self._accepting: AcceptQueue | None = None  # while it listens
         self._notices: Notices | None = None  # from the first send that asks for any
 
     # Opening
@@ -106,19 +105,19 @@ class Socket(SocketBase):
             config=self.options.config,
         )
         self.listener.user = self.owner
-        self._accepting = AcceptQueue(self._stack, self.listener, self.options, self.owner)
 
     def accept(self, flags: int, now: int) -> Call["Socket"]:
         """The next connection. `flags`: SOCK_NONBLOCK."""
         deadline = deadline_after(self.options.receive_timeout_us, now)
         while True:
-            if self._accepting is None:
+            if self.listener is None:
                 raise os_error(errno.EINVAL)
-            tcb = self._accepting.take(now)
+            tcb = self._stack.accept(self.listener)
             if tcb is not None:
                 break
-            now = yield from self._block(0, now, deadline, self._accepting.next_deadline())
+            now = yield from self._block(0, now, deadline)
         child = Socket(self._layer, self.family, self.options.copy())
+        child.options.config = replace(child.options.config, defer_accept=0)
         child.nonblocking = bool(flags & c.SOCK_NONBLOCK)
         child.tcb = tcb
         tcb.user = child.owner
@@ -243,6 +242,8 @@ class Socket(SocketBase):
             return (yield from self.send_to(*self._postponed, data, flags, now))
         deadline = deadline_after(self.options.send_timeout_us, now)
         while self._in_handshake():
+            if self.tcb is not None and not self._nonblocking(flags):
+                begin_dialogue(self.tcb)  # Linux: this text can carry the ACK of the peer's SYN
             now = yield from self._block(flags, now, deadline)
         tcb = self._sending()
         urgent = bool(flags & c.MSG_OOB)
@@ -455,9 +456,7 @@ class Socket(SocketBase):
             now = yield deadline
 
     def _stop_listening(self, now: int) -> None:
-        assert self.listener is not None and self._accepting is not None
-        self._accepting.abort(now)
-        self._accepting = None
+        assert self.listener is not None
         self._stack.close_listener(self.listener, now)
         self.listener = None
 
@@ -465,8 +464,8 @@ class Socket(SocketBase):
 
     def poll(self, now: int) -> int:
         """The POLL* bits that hold now, as Linux's tcp_poll() computes them."""
-        if self._accepting is not None:
-            return c.POLLIN | c.POLLRDNORM if self._accepting.waiting(now) else 0
+        if self.listener is not None:
+            return c.POLLIN | c.POLLRDNORM if self.listener.queue else 0
         if self._postponed is not None:
             return c.POLLOUT | c.POLLWRNORM  # so that the first text comes
         tcb = self.tcb
@@ -607,8 +606,7 @@ class Socket(SocketBase):
         """Does what is due and says when it wants to be called again."""
         if self._cork.until is not None and now >= self._cork.until:
             self._uncork(now)
-        until = self._accepting.next_deadline() if self._accepting is not None else None
-        return earlier(self._cork.until, until)
+        return self._cork.until
 
     # Blocking
 

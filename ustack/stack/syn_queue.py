@@ -208,9 +208,19 @@ class SynQueue:
         elif flags & (RST | SYN):
             if (flags & SYN or seq < edge) and self._challenges(request, now):
                 self._acknowledge(request, said, now)
-        elif flags & ACK:
-            return Judgement.COMPLETE if seg.ack == said.iss + 1 else Judgement.RESET
+        elif flags & ACK and seg.ack != said.iss + 1:
+            return Judgement.RESET
+        elif flags & ACK and not (length == 0 and self._defers(request)):
+            return Judgement.COMPLETE
         return Judgement.DONE
+
+    def _defers(self, request: SynRequest) -> bool:
+        """TCP_DEFER_ACCEPT: an ACK without text is as good as lost, for some time (tcp(7))."""
+        if request.timeouts >= request.listener.config.defer_accept:
+            return False
+        request.acknowledged = True
+        self._counters["deferred-acks"] += 1
+        return True
 
     def _may_answer(self, request: SynRequest, now: int) -> bool:
         """Not more often than a challenge ACK (Linux tcp_invalid_ratelimit)."""
@@ -228,14 +238,21 @@ class SynQueue:
     def timeout(self, request: SynRequest, now: int) -> None:
         """Our SYN,ACK was not answered in time (RFC 6298 §5.5 to 5.7, MUST-22)."""
         listener = request.listener
-        if request.timeouts >= self._most_timeouts(listener):
+        deferral = listener.config.defer_accept
+        waits = request.acknowledged and request.timeouts < deferral
+        if request.timeouts >= self._most_timeouts(listener) and not waits:
             self._counters["half-open-timed-out"] += 1
             self.remove(request)
             return
         if not request.timeouts:
             listener.young -= 1
+        # Of a handshake that waits for text, only the last timeout asks for it again (Linux).
+        silent = request.acknowledged and request.timeouts < deferral - 1
         request.timeouts += 1
-        self._send(request, now)
+        if silent:
+            self._rest(request, now)
+        else:
+            self._send(request, now)
 
     @staticmethod
     def _most_timeouts(listener: Listener) -> int:
@@ -264,6 +281,11 @@ class SynQueue:
         self._segment(request, said, said.iss, SYN | ACK | flags, window, options, note)
         request.sent += 1
         request.sent_at = now
+        self._rest(request, now)
+
+    def _rest(self, request: SynRequest, now: int) -> None:
+        """Until the next timeout."""
+        config = request.listener.config
         wait = min(config.initial_rto_us << request.timeouts, config.max_rto_us)
         self._wheel.insert(request, now + wait, now)
 

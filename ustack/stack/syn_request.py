@@ -37,12 +37,14 @@ class Numbers(NamedTuple):
 class SynRequest:
     """One handshake of a listener: SYN-RECEIVED without a Tcb.
 
+    `acknowledged`: an ACK came, but text is waited for (TCP_DEFER_ACCEPT).
     `sent_at` is when the last SYN,ACK left, `answered_at` when a
     segment was last answered that deserves an answer only now and then (RFC 5961 §7).
     """
 
     __slots__ = (
         "_packed",
+        "acknowledged",
         "answered_at",
         "due_at",
         "flow",
@@ -76,6 +78,7 @@ class SynRequest:
         )
         self.sent = 0  # SYN,ACKs
         self.timeouts = 0
+        self.acknowledged = False
         self.plain_syn = False  # the peer's SYN came again without an offer of ECN
         self.sent_at = now
         self.answered_at = -NEVER

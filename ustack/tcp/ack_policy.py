@@ -81,9 +81,10 @@ def guess_segment_size(tcb: Tcb) -> None:
 
 
 def acknowledge_syn(tcb: Tcb, now: int) -> None:
-    """Complete the handshake. Linux: after TCP_QUICKACK 0 the ACK waits for the first text."""
-    if is_dialogue(tcb):
-        tcb.ack_owed = 1
+    """Complete the handshake. Linux: the ACK waits for the first text after TCP_QUICKACK 0, with
+    TCP_DEFER_ACCEPT, or while a call waits to send."""
+    if is_dialogue(tcb) or tcb.config.defer_accept:
+        tcb.dialogue = 0  # the first text of the peer's is acknowledged at once
         tcb.ato = tcb.config.delayed_ack_us
         add_quick_acks(tcb, tcb.config.quick_acks)
         tcb.timers.delayed_ack = now + tcb.config.delayed_ack_max_us

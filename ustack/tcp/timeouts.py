@@ -43,9 +43,8 @@ def timeout(tcb: Tcb, now: int) -> None:
             return
     if now >= timers.delayed_ack:
         timers.delayed_ack = NEVER
-        if tcb.ack_owed:
-            ack_policy.waited_in_vain(tcb)
-            tcb.ack_now = True
+        ack_policy.waited_in_vain(tcb)
+        tcb.ack_now = True
     if now >= timers.pace:
         timers.pace = NEVER  # what waits for it leaves with the next transmit
     if now >= timers.reorder:
