@@ -397,7 +397,8 @@ class KernelApi:
         yield from ()
         poller = select.poll()
         for fd, events in entries:
-            poller.register(fd, events)
+            if fd >= 0:  # others are ignored
+                poller.register(fd, events)
         found = dict(poller.poll(timeout_ms))
         return [found.get(fd, 0) for fd, _ in entries]
 

@@ -105,3 +105,16 @@ def test_the_length_of_an_option_is_compared() -> None:
 def test_a_constant_has_the_number_of_linux(name: str) -> None:
     numbers = {"O_CREAT": 0o100, "O_EXCL": 0o200, "O_TRUNC": 0o1000, "O_APPEND": 0o2000}
     assert value_of(name) == (numbers | {"FIONBIO": 0x5421})[name]
+
+
+def test_poll_ignores_negative_descriptors_and_names_unknown_ones() -> None:
+    entries = "{fd=-1, events=POLLIN}, {fd=9, events=POLLIN, revents=POLLNVAL}"
+    assert passes(LISTEN + f"+0 poll([{entries}, {{fd=3, events=POLLIN}}], 3, 0) = 1")
+    wrong = LISTEN + "+0 poll([{fd=9, events=POLLIN}], 1, 0) = 1"
+    assert "expected 0, actual POLLNVAL" in failure(wrong)
+
+
+def test_options_of_freebsd_alone_are_noted_both_ways() -> None:
+    block = '{function_set_name="rack", pcbcnt=0}'
+    assert passes(LISTEN + f"+0 setsockopt(3, IPPROTO_TCP, TCP_FUNCTION_BLK, {block}, 36) = 0")
+    assert passes(LISTEN + f"+0 getsockopt(3, IPPROTO_TCP, TCP_FUNCTION_BLK, {block}, [36]) = 0")

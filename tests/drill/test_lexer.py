@@ -124,3 +124,9 @@ def test_ifdef_without_endif_is_an_error_with_its_line() -> None:
 def test_what_is_no_token_is_an_error_with_file_and_line(text: str, message: str) -> None:
     with pytest.raises(MalformedFile, match=message):
         kinds(text)
+
+
+@pytest.mark.parametrize("directive", ["if", "elif"])
+def test_what_no_preprocessor_here_knows_is_an_error(directive: str) -> None:
+    with pytest.raises(MalformedFile, match=rf"t\.pkt:2: #{directive} is not supported"):
+        kinds(f"#ifdef X\n#{directive} Y\nb\n#endif")

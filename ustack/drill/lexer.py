@@ -102,7 +102,7 @@ _RULES_BY_FIRST = {
     for first in string.printable
 }
 _BLANK = re.compile(r"(?:[ \t\r\n\f]+|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
-_DIRECTIVE = re.compile(r"^[ \t]*#(ifdef|ifndef|else|endif)\b[ \t]*(\w*)")
+_DIRECTIVE = re.compile(r"^[ \t]*#(ifdef|ifndef|elif|if|else|endif)\b[ \t]*(\w*)")
 _QUOTES = {Kind.STRING: (1, 1), Kind.COMMAND: (1, 1), Kind.CODE: (2, 2)}
 _UNCLOSED = {'"': "string", "`": "command", "%{": "code snippet", "/*": "comment"}
 
@@ -187,12 +187,14 @@ def _select(text: str, file: str, definitions: Mapping[str, str]) -> str:
         found = _DIRECTIVE.match(line)
         position = Position(file, index + 1)
         # Outside of a block, "#else" can only be a comment in a snippet of Python.
-        if found is None or (found[1] in ("else", "endif") and not open_blocks):
+        if found is None or (found[1] not in ("ifdef", "ifndef") and not open_blocks):
             if not all(taken for taken, _ in open_blocks):
                 lines[index] = ""
             continue
         lines[index] = ""
         directive, name = found[1], found[2]
+        if directive in ("if", "elif"):
+            raise position.error(f"#{directive} is not supported; there are #ifdef and #ifndef")
         if directive in ("ifdef", "ifndef"):
             if not name:
                 raise position.error(f"#{directive} without a name")

@@ -93,6 +93,7 @@ class TestedSocket:
             ip=self._ip_to_script(live, expected.ip),
             absolute=expected.absolute,
             ace=ace,
+            udp_ports=live.udp_ports,
             ack_absolute=expected.ack_absolute,
         )
 

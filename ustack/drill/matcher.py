@@ -63,6 +63,7 @@ def compare(
     if expected.window is not None and "window" not in relaxed:
         _compare_number("win", expected.window, actual.window, found)
     _compare_number("urg", expected.urgent, actual.urgent, found)
+    _compare_tunnel(expected.udp_ports, actual.udp_ports, found)
     if expected.options is not None:
         _compare_options(expected.options, actual.options or (), stamps, relaxed, found)
     return found
@@ -71,6 +72,20 @@ def compare(
 def _compare_number(name: str, expected: int, actual: int | None, found: list[str]) -> None:
     if expected != actual:
         found.append(f"{name}: expected {expected}, actual {actual}")
+
+
+def _compare_tunnel(
+    expected: tuple[int, int] | None, actual: tuple[int, int] | None, found: list[str]
+) -> None:
+    """The ports of the UDP header around TCP; 0 is any."""
+    if expected is not None and actual is not None:
+        if all(one in (0, other) for one, other in zip(expected, actual, strict=True)):
+            return
+    if expected != actual:
+        wanted, seen = (
+            f"/udp({ports[0]} > {ports[1]})" if ports else "none" for ports in (expected, actual)
+        )
+        found.append(f"UDP encapsulation: expected {wanted}, actual {seen}")
 
 
 def compare_ip(expected: IpInfo, actual: IpInfo, found: list[str]) -> None:

@@ -90,7 +90,7 @@ def _ip_info(cursor: Cursor, inbound: bool) -> IpInfo:
 def _ip_item(cursor: Cursor, info: IpInfo, inbound: bool) -> IpInfo:
     position = cursor.position
     word = cursor.expect_word()
-    if word == "ecn":
+    if word in ("ecn", "dscp"):
         word = cursor.expect_word()
     if word in ECN_WORDS:
         if info.tos is not None:

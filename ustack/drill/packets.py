@@ -46,6 +46,7 @@ class LivePacket:
     header: tcp.TcpHeader | None  # None: not TCP
     options: tuple[TcpOption, ...]
     payload: bytes  # behind the TCP or UDP header; of other protocols all behind the IP header
+    udp_ports: tuple[int, int] | None = None  # of the UDP header that TCP is encapsulated in
 
     @property
     def is_ipv6(self) -> bool:

@@ -1,6 +1,7 @@
 """A whole packetdrill script to `Script`; every error names file and line (MalformedFile)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ustack.drill.script import (
     Script,
     Settings,
     SyscallEvent,
+    TcpPacket,
     TimeKind,
     When,
 )
@@ -83,7 +85,13 @@ def parse_script(text: str, file: str, command_line: Sequence[Option] = ()) -> S
         events.append(event)
     if not events:
         raise cursor.unexpected("an event")
+    settings = replace(settings, tunnelled=any(map(_is_tunnelled, events)))
     return Script(file, settings, tuple(events), init, cleanup, tuple(notes))
+
+
+def _is_tunnelled(event: Event) -> bool:
+    packet = event.packet if isinstance(event, PacketEvent) else None
+    return isinstance(packet, TcpPacket) and packet.udp_ports is not None
 
 
 def _read_options(cursor: Cursor) -> list[Option]:

@@ -258,8 +258,6 @@ class Player:
             for piece in pieces
             for difference in compare_live(piece, self._settings.ipv6_packets)
         ]
-        if packet.udp_ports is not None:
-            raise ScriptFailure(event.position, "TCP in UDP is not supported")
         differences += self._compare(packet, actual)
         late = window.difference(pieces[-1].time_us) if window is not None else None
         if late and "time" in self._relaxations:

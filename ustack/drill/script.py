@@ -355,6 +355,7 @@ class Settings:
     strict_segments: bool = False
     non_fatal: frozenset[str] = frozenset()  # "packet", "syscall": mismatches are warnings
     init_scripts: tuple[str, ...] = ()
+    tunnelled: bool = False  # some packet is TCP in UDP
 
     @property
     def ipv6_packets(self) -> bool:

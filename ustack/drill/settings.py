@@ -19,8 +19,8 @@ PREDEFINED = {"STANDARD": "1"}
 WITHOUT_MEANING = frozenset(
     """send_omit_free code_command code_format code_sockopt is_anyip speed verbose debug dry_run
     psp_udp_port so_filename so_flags tun_dev persistent_tun_dev v wire_client wire_server
-    wire_client_dev wire_server_dev wire_server_ip wire_server_port tcp_md5_secret
-    udp_encapsulation""".split()
+    wire_client_dev wire_server_dev wire_server_ip wire_server_port
+    tcp_md5_secret""".split()
 )
 
 
@@ -128,6 +128,13 @@ def _non_fatal(settings: Settings, option: Option) -> Settings:
     return replace(settings, non_fatal=kinds)
 
 
+def _encapsulation(settings: Settings, option: Option) -> Settings:
+    """It lets the original tell tunnelled TCP from datagrams; here every line says what it is."""
+    if _needed(option) != "tcp":
+        raise option.position.error("--udp_encapsulation takes tcp: there is no SCTP here")
+    return settings
+
+
 _MAX32 = 0xFFFF_FFFF
 _SETTERS: dict[str, Callable[[Settings, Option], Settings]] = {
     "ip_version": _ip_version,
@@ -145,5 +152,6 @@ _SETTERS: dict[str, Callable[[Settings, Option], Settings]] = {
     "tcp_ts_ecr_scaled": lambda s, o: replace(s, ts_ecr_scaled=True),
     "strict_segments": lambda s, o: replace(s, strict_segments=True),
     "non_fatal": _non_fatal,
+    "udp_encapsulation": _encapsulation,
     "init_scripts": lambda s, o: replace(s, init_scripts=tuple(_needed(o).split(","))),
 }

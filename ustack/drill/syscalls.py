@@ -32,11 +32,12 @@ AF_INET, AF_INET6, AF_UNSPEC = (CONSTANTS[n] for n in ("AF_INET", "AF_INET6", "A
 # FreeBSD: which of several TCPs of its own serves the socket, and what only those have.
 WITHOUT_MEANING = frozenset(
     """TCP_FUNCTION_BLK TCP_NOOPT TCP_KEEPINIT TCP_MAXUNACKTIME TCP_CCALGOOPT TCP_DELACK TCP_LOG
-    TCP_LOGBUF TCP_LOGID TCP_PCAP_IN TCP_PCAP_OUT TCP_STATS TCP_REMOTE_UDP_ENCAPS_PORT TCP_RACK_TLP
+    TCP_LOGBUF TCP_LOGID TCP_PCAP_IN TCP_PCAP_OUT TCP_STATS TCP_RACK_TLP
     TCP_RACK_RR_CONF TCP_RACK_PACE_ALWAYS TCP_DATA_AFTER_CLOSE SO_NOSIGPIPE SO_RERROR SO_USELOOPBACK
     SO_SETFIB SO_USER_COOKIE SO_TS_CLOCK SO_ACCEPTFILTER SO_NO_OFFLOAD SO_NO_DDP""".split()
 )
 INT = 4  # bytes
+NO_FD = (1 << 31) - 1  # no process has this descriptor
 SOCK_TYPE_MASK = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
 
 
@@ -299,6 +300,8 @@ class Syscalls:
     def _getsockopt(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 5)
         _, level, name, expected, length = event.arguments
+        if self._is_without_meaning(event, name):
+            return 0
         sizes = arguments.array(length)
         size = arguments.number(event, sizes[0] if sizes else length)
         value = yield from self._api.getsockopt(
@@ -327,8 +330,7 @@ class Syscalls:
     def _setsockopt(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 5)
         _, level, name, value, length = event.arguments
-        if isinstance(name, Name) and name.name in WITHOUT_MEANING:
-            self.notes.append(f"{event.position}: socket option {name.name} has no meaning here")
+        if self._is_without_meaning(event, name):
             return 0
         data = arguments.option_bytes(event, value)
         size = arguments.number(event, length)
@@ -340,6 +342,12 @@ class Syscalls:
                 data[:size] if size >= 0 else b"",
             )
         )
+
+    def _is_without_meaning(self, event: SyscallEvent, name: Expression) -> bool:
+        found = isinstance(name, Name) and name.name in WITHOUT_MEANING
+        if isinstance(name, Name) and found:
+            self.notes.append(f"{event.position}: socket option {name.name} has no meaning here")
+        return found
 
     # Pipes and files
 
@@ -385,7 +393,8 @@ class Syscalls:
         for item in arguments.array(event.arguments[0]):
             entry = arguments.struct(event, item)
             fd = arguments.number(event, entry.get("fd") or Integer(-1))
-            entries.append((self._fds.get(fd, -1), arguments.member(event, entry, "events")))
+            live = self._fds.get(fd, NO_FD) if fd >= 0 else -1  # poll(2): below 0 it is ignored
+            entries.append((live, arguments.member(event, entry, "events")))
             expected.append(arguments.member(event, entry, "revents"))
         timeout = arguments.number(event, event.arguments[2])
         returned = yield from self._api.poll(entries, timeout)
@@ -475,9 +484,5 @@ class Syscalls:
 
 def poll_text(mask: int) -> str:
     """POLL* bits by name."""
-    names = [
-        name
-        for name, value in CONSTANTS.items()
-        if name.startswith("POLL") and value & mask and name != "POLLNVAL"
-    ]
+    names = [name for name, value in CONSTANTS.items() if name.startswith("POLL") and value & mask]
     return "|".join(names) or "0"

@@ -22,6 +22,7 @@ class Environment:
     tcp: TcpConfig = field(default_factory=lambda: TcpConfig(mtu_probing=0))  # as Linux
     stack: StackConfig = field(default_factory=StackConfig)
     notes: list[str] = field(default_factory=list)
+    tunnel_port: int | None = None  # UDP port for TCP in UDP, 0: none; None: nobody has said
 
     def note(self, text: str) -> None:
         """Remembers a remark for the report, once."""
@@ -260,7 +261,14 @@ _LINUX: Mapping[str, Setter] = {
     "ip_no_pmtu_disc": _no_path_mtu_discovery,
     "ip_local_port_range": _port_range,
 }
+
+
+def _tunnel_port(environment: Environment, text: str) -> None:
+    environment.tunnel_port = _number(text)
+
+
 _FREEBSD: Mapping[str, Setter] = {
+    "net.inet.tcp.udp_tunneling_port": _tunnel_port,
     "net.inet.tcp.rfc1323": _rfc1323,
     "net.inet.tcp.sack.enable": _switch("sack"),
     "net.inet.tcp.msl": _msl,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ustack.drill.constants import CONSTANTS
 from ustack.drill.files import PIPE_SIZE, FileSystem, Pipe, RegularFile
 from ustack.drill.host import Message
+from ustack.drill.udp_tunnel import UdpTunnel
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.error_queue import ControlMessage, Stamp, transmit_stamps
@@ -24,6 +25,7 @@ O_RDWR, O_NONBLOCK = CONSTANTS["O_RDWR"], CONSTANTS["O_NONBLOCK"]
 SIOCINQ, SIOCOUTQ = CONSTANTS["SIOCINQ"], CONSTANTS["SIOCOUTQ"]
 SIOCOUTQNSD, FIONBIO = CONSTANTS["SIOCOUTQNSD"], CONSTANTS["FIONBIO"]
 INT = 4  # bytes of an int
+ENCAPSULATION = c.IPPROTO_TCP, CONSTANTS["TCP_REMOTE_UDP_ENCAPS_PORT"]
 SPLICE_F_NONBLOCK = CONSTANTS["SPLICE_F_NONBLOCK"]
 
 
@@ -40,12 +42,14 @@ class UstackApi:
         clock: Callable[[], int],
         epoch_us: int = 0,
         virtual_files: dict[str, int] | None = None,
+        tunnel: UdpTunnel | None = None,
     ) -> None:
         """`epoch_us`: what the clock shows when the script begins.
 
         `virtual_files`: sizes of the files that commands have made; they are not on disk.
         """
         self._disk = FileSystem({} if virtual_files is None else virtual_files)
+        self._tunnel = tunnel
         self._layer = layer
         self._epoch_us = epoch_us
         self._clock = clock
@@ -190,6 +194,8 @@ class UstackApi:
 
     def getsockopt(self, fd: int, level: int, name: int, size: int) -> Call[int | bytes]:
         yield from ()
+        if (level, name) == ENCAPSULATION and self._tunnel is not None:
+            return self._tunnel.asked(self._stream(fd))
         value = self._socket(fd).getsockopt(level, name, self._clock())
         return value[:size] if isinstance(value, bytes) else value
 
@@ -203,6 +209,9 @@ class UstackApi:
         if len(value) < INT and not one_byte:
             raise os_error(errno.EINVAL)
         number = int.from_bytes(value[:INT], "little", signed=not one_byte)
+        if (level, name) == ENCAPSULATION and self._tunnel is not None:
+            self._tunnel.ask(self._stream(fd), number)
+            return 0
         socket.setsockopt(level, name, number, self._clock())
         return 0
 
@@ -275,11 +284,14 @@ class UstackApi:
         return sent
 
     def poll(self, entries: Sequence[tuple[int, int]], timeout_ms: int) -> Call[list[int]]:
-        files = [(self._files.get(fd), events) for fd, events in entries]
-        sockets = [
-            (found if isinstance(found, AnySocket) else None, events) for found, events in files
-        ]
-        return (yield from poll(sockets, _timeout_us(timeout_ms), self._clock()))
+        sockets: list[tuple[AnySocket | None, int]] = []
+        for fd, events in entries:
+            found = self._files.get(fd)
+            if fd >= 0:  # poll(2): below 0 it is ignored
+                sockets.append((found if isinstance(found, AnySocket) else None, events))
+        returned = yield from poll(sockets, _timeout_us(timeout_ms), self._clock())
+        answers = iter(returned)
+        return [next(answers) if fd >= 0 else 0 for fd, _ in entries]
 
     def epoll_create(self, size: int) -> Call[int]:
         yield from ()

@@ -22,6 +22,7 @@ from ustack.drill.pipelines import Machine
 from ustack.drill.script import Settings
 from ustack.drill.snippets import LINUX_STATES, bbr_info, memory_info, tcp_info
 from ustack.drill.sysctls import Environment
+from ustack.drill.udp_tunnel import UdpTunnel
 from ustack.drill.ustack_api import UstackApi
 from ustack.errors import UStackError
 from ustack.stack.probe import Probe
@@ -82,6 +83,7 @@ class VirtualHost:
         self._now = 0
         self._sent: deque[LivePacket] = deque()
         self._defragmenter = Defragmenter()
+        self._tunnel = UdpTunnel(settings.device_mtu, self._in_use, expected=settings.tunnelled)
         self._tasks: list[Task] = []
         self._drops_output = False
         self._commands = Commands(
@@ -125,6 +127,8 @@ class VirtualHost:
             self.environment.note(f"{position}: too late for a setting of the whole stack")
         assert self._layer is not None
         self._layer.config = self.environment.tcp
+        if self.environment.tunnel_port is not None:
+            self._tunnel.port = self.environment.tunnel_port
 
     def _pass_time(self, duration_us: int) -> None:
         self.sleep_until(self._now + duration_us)
@@ -140,7 +144,11 @@ class VirtualHost:
     def start(self) -> None:
         self._make_stack()
         assert self._layer is not None
-        self._api = UstackApi(self._layer, self._clock, EPOCH_US, self._commands.files)
+        if self.environment.tunnel_port is not None:
+            self._tunnel.port = self.environment.tunnel_port
+        self._api = UstackApi(
+            self._layer, self._clock, EPOCH_US, self._commands.files, self._tunnel
+        )
 
     def _make_stack(self) -> None:
         config = replace(self.environment.stack, tcp=self.environment.tcp)
@@ -201,9 +209,19 @@ class VirtualHost:
 
     def inject(self, packet: bytes) -> None:
         self._untouched = False
-        frame = self._frame(packet)
-        self.stack.input(frame, self._clock())
+        unpacked = self._tunnel.arrives(packet)
+        if unpacked is None:
+            self.environment.note("dropped: not in the UDP tunnel of its connection")
+        else:
+            self.stack.input(self._frame(unpacked), self._clock())
         self._turn()
+
+    def _in_use(self, flow: bytes) -> bool:
+        """The stack knows a connection of that key, however far it is."""
+        stack = self.stack
+        flows = {tcb.flow for tcb in stack.connections()}
+        flows |= {request.flow for request in stack.half_open()}
+        return flow in flows | {record.flow for record in stack.time_waits()}
 
     def _frame(self, packet: bytes) -> bytes:
         """The packet behind its virtio header; a long one as an aggregate of --mss bytes each."""
@@ -223,7 +241,7 @@ class VirtualHost:
         for frame in split(b"".join(parts)):
             sent = self._defragmenter.feed(frame[HEADER_LEN:], now - EPOCH_US)
             if sent is not None:
-                self._sent.append(sent)
+                self._sent.append(self._tunnel.leaves(sent))
         return True
 
     def next_packet(self, until_us: int | None) -> LivePacket | None:
