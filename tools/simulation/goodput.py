@@ -4,6 +4,7 @@ The table is a snapshot in tests/netsim: a change of recovery shows as a diff to
 `tools/sim --goodput` writes it anew.
 """
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -24,10 +25,17 @@ SIZE = 400_000  # bytes
 SEEDS = (1, 2)
 
 
-def goodput(loss: float, round_trip_ms: int, buffer: int, seed: int, *, sack: bool = True) -> float:
+COLUMNS = {
+    "SACK": TcpConfig(),
+    "NewReno": TcpConfig(sack=False),
+    "BBR": TcpConfig(congestion="bbr"),
+}
+
+
+def goodput(loss: float, round_trip_ms: int, buffer: int, seed: int, sender: TcpConfig) -> float:
     """bit/s of a transfer of SIZE bytes, from the SYN to the last ACK."""
     link = LinkConfig(delay_us=round_trip_ms * 500, loss=loss, rate_bps=RATE_BPS, queue=QUEUE)
-    config = TcpConfig(receive_buffer=buffer, sack=sack)
+    config = replace(sender, receive_buffer=buffer)
     whole = (1 << 20, 1 << 20)
     scenario = Scenario(
         seed=seed,
@@ -51,14 +59,15 @@ def table() -> str:
         f"Goodput in kbit/s of {SIZE} bytes at {RATE_BPS // 10**6} Mbit/s, loss both ways.",
         "Written by tools/sim --goodput; the time is virtual, so figures are exact.",
         "",
-        "  loss   RTT ms   buffer KiB      SACK   NewReno",
+        "  loss   RTT ms   buffer KiB" + "".join(f"{name:>10}" for name in COLUMNS),
     ]
     for loss, round_trip, buffer in product(LOSSES, ROUND_TRIPS_MS, BUFFERS):
         figures = [
-            fmean(goodput(loss, round_trip, buffer, seed, sack=sack) for seed in SEEDS) / 1000
-            for sack in (True, False)
+            fmean(goodput(loss, round_trip, buffer, seed, sender) for seed in SEEDS) / 1000
+            for sender in COLUMNS.values()
         ]
         lines.append(
-            f"{loss:6.1%} {round_trip:8} {buffer >> 10:12} {figures[0]:9.0f} {figures[1]:9.0f}"
+            f"{loss:6.1%} {round_trip:8} {buffer >> 10:12}"
+            + "".join(f"{figure:10.0f}" for figure in figures)
         )
     return "\n".join(lines) + "\n"
