@@ -150,6 +150,57 @@ def test_the_third_duplicate_ack_with_news_begins_recovery_of_small_segments_too
 
 
 @both_versions
+def test_an_ack_of_new_text_begins_the_count_of_duplicates_anew(version: int) -> None:
+    # RFC 6675 §5, RFC 5681 §2: two before it and two after it are not three
+    host = Host(version, TcpConfig(nagle=False, rack=False))
+    peer = Peer(host)
+    tcb = peer.establish(sack=True, rtt=50 * MS)
+    for _ in range(8):
+        host.send(tcb, b"0123456789")
+    assert len(peer.heard()) == 8
+    host.advance(50 * MS)
+    assert peer_sack(peer, [(21, 31)]) == []
+    assert peer_sack(peer, [(21, 41)]) == []
+    assert peer_sack(peer, [(21, 41)], ack=11) == []
+    assert peer_sack(peer, [(21, 51)], ack=11) == []
+    assert peer_sack(peer, [(21, 61)], ack=11) == []
+    assert peer_sack(peer, [(21, 71)], ack=11) == ["P. 11:21(10) ack 1"]
+
+
+@both_versions
+def test_what_is_sacked_beyond_the_recovery_point_is_known_after_it(version: int) -> None:
+    # RFC 6675 §5: the ACK that ends a recovery forgets nothing above it
+    host, peer, tcb = flying(version, sack=True, waiting=20)
+    for right in range(2001, 10_002, 1000):  # two by limited transmit, the others in recovery
+        peer_sack(peer, [(1001, right)])
+    point, end = tcb.recovery.point - tcb.snd.iss, tcb.snd.nxt - tcb.snd.iss
+    assert tcb.recovery.phase is FAST and end >= point + 3 * MSS
+    host.advance(50 * MS)
+    peer_sack(peer, [(point + MSS, point + 2 * MSS)], ack=point)
+    assert tcb.recovery.phase is OPEN
+    again = peer_sack(peer, [(point + MSS, point + 2 * MSS), (end, end + 2 * MSS)], ack=point)
+    resent = [text for text in again if text.startswith(f". {point}:")]
+    assert resent == [f". {point}:{point + MSS}(1000) ack 1"]
+    assert not any(text.startswith(f". {point + MSS}:") for text in again)
+
+
+@both_versions
+def test_acks_in_pieces_gain_nothing_in_recovery(version: int) -> None:
+    # RFC 9937 §6: octets are counted; a partial ACK of a segment, in ten pieces or whole
+    sent = []
+    for step in (1000, 100):
+        _, peer, tcb = flying(version, waiting=30, tcp=RENO)
+        for _ in range(3):
+            peer.send(".", 1, 1)
+        assert tcb.recovery.phase is FAST
+        for end in range(1 + step, 3002, step):
+            peer.send(".", 1, end)
+        sent.append(tcb.snd.nxt - tcb.snd.iss + tcb.scoreboard.bytes_resent)
+    whole, pieces = sent
+    assert pieces <= whole
+
+
+@both_versions
 def test_in_recovery_text_leaves_at_half_the_rate_at_which_it_arrives(version: int) -> None:
     # RFC 6937 §3: proportional rate reduction: no silence, no burst
     _, peer, tcb = flying(version, segments=10, sack=True, waiting=30)

@@ -73,3 +73,37 @@ def test_a_timeout_halves_the_window_once(version: int) -> None:
     status = host.stack.status(tcb, host.now)
     assert status.retransmits > 2
     assert (status.snd_ssthresh, status.snd_cwnd) == (5 * MSS, MSS)
+
+
+@both_versions
+def test_probes_of_a_window_and_answers_to_nonsense_carry_timestamps_too(version: int) -> None:
+    # RFC 7323 §3.2: once agreed on, every segment but a RST does
+    host = Host(version)
+    peer = Peer(host)
+    tcb = peer.establish(tsval=7, win=0)
+    host.send(tcb, b"x" * 10)
+    host.advance(3 * SECOND)
+    probes = peer.replies()
+    assert len(probes) >= 2
+    peer.put(".", 1_000_000, 1, b"far outside")
+    host.turn()
+    answers = peer.replies()
+    assert len(answers) == 1
+    assert all(reply.options.tsval is not None for reply in (*probes, *answers))
+    assert all(reply.options.tsecr == 7 for reply in (*probes, *answers))
+
+
+@both_versions
+def test_text_outside_of_the_window_leaves_no_timestamp_behind(version: int) -> None:
+    # RFC 7323 §4.3 (2), §5.3: SEG.SEQ must be at the left edge at most
+    host = Host(version)
+    peer = Peer(host)
+    peer.establish(tsval=10)
+    for number, seq in enumerate((1_000_000, 500_000, -5000)):
+        peer.tsval = 20 + number
+        peer.put(".", seq, 1, b"far outside")
+        host.advance(SECOND)
+    peer.tsval = 10
+    peer.put(".", 101, 1, b"behind a gap")
+    host.turn()
+    assert [reply.options.tsecr for reply in peer.replies()] == [10] * 4

@@ -198,8 +198,10 @@ class Recovery:
             board.original = NOWHERE  # nobody can tell which copy it was
         if news.acked:
             news.delivered = max(news.acked - board.dup_acked, min(news.acked, news.mss))
-            in_fast = self.phase is FAST
-            board.dup_acked = max(0, board.dup_acked + news.mss - news.acked) if in_fast else 0
+            # One segment of it fills the hole, the rest are those that the duplicates stood for;
+            # a part of a segment is none of them, or ACKs in pieces would empty the pipe
+            others = max(0, news.acked - news.mss)
+            board.dup_acked = max(0, board.dup_acked - others) if self.phase is FAST else 0
         elif news.duplicate and self.phase is not LOSS:
             self._stand_for_sack(board, news)
 
