@@ -431,6 +431,11 @@ class Stack:
         emit = output.emit
         budget = FLUSH_BUDGET
         full = False
+        if len(self._dirty) == 1:
+            if self._flush_lone(self._dirty[0], now, again):
+                return not output.full
+            budget -= 1
+            full = output.full
         held: list[Tcb] = []
         while self._dirty and not full and budget > 0:
             batch, self._dirty = self._dirty, []
@@ -456,6 +461,23 @@ class Stack:
         self._dirty += held
         self.acks_held = bool(held)
         return not output.full
+
+    def _flush_lone(self, tcb: Tcb, now: int, again: bool) -> bool:  # hot
+        """The turn of the one connection that is dirty, and the end of the flush if that is all
+        there is to do. False: it has more to send."""
+        output = self._output
+        if not transmit(tcb, now, output.emit, again):
+            return False
+        if again and tcb.ack_soon:
+            self.acks_held = True
+        else:
+            self.acks_held = tcb.dirty = False
+            self._dirty.clear()
+        self._settle(tcb, now)
+        output.end()
+        if self._tracer is not None:
+            self._tracer.settle()
+        return True
 
     def _settle(self, tcb: Tcb, now: int) -> None:  # hot
         """After its transmit: file the deadline, or take a connection that is over out."""
