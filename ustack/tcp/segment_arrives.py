@@ -573,6 +573,8 @@ def _window_opened(tcb: Tcb, now: int) -> None:
     """The peer's window was zero. What was in flight may have been thrown away: send it again."""
     tcb.timers.persist = NEVER
     tcb.persist_shift = 0
+    if tcb.stalled_since == NEVER:
+        tcb.timers.user = NEVER  # the first probe had started it
     tcb.rtt.reset_backoff()
     if tcb.retransmits or tcb.probes:
         tcb.retransmits = tcb.probes = 0

@@ -142,6 +142,11 @@ def _persist_timeout(tcb: Tcb, now: int) -> None:
     if _give_up(tcb, now, tcb.probes):
         finish(tcb, ConnectionTimedOut("window probes unanswered"))
         return
+    user_timeout = tcb.config.user_timeout_us
+    if user_timeout is not None and tcb.timers.user == NEVER:
+        # Linux: the user's patience ends while the window is shut, whether probes are answered
+        # or not (RFC 5482 §3: text is not delivered)
+        tcb.timers.user = now + user_timeout
     tcb.probes += 1
     tcb.persist_shift += 1
     tcb.probe_due = "zero-window probe"
