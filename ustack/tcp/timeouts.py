@@ -181,7 +181,11 @@ def _keep_alive_timeout(tcb: Tcb, now: int) -> None:
     if now - quiet_since < config.keep_alive_idle_us:
         tcb.timers.keep_alive = quiet_since + config.keep_alive_idle_us
         return
-    if tcb.keep_alive_probes >= config.keep_alive_probes:
+    if config.user_timeout_us is None:
+        over = tcb.keep_alive_probes >= config.keep_alive_probes
+    else:  # tcp(7): it takes the place of the number of probes
+        over = tcb.keep_alive_probes > 0 and now - quiet_since >= config.user_timeout_us
+    if over:
         finish_and_reset(tcb, ConnectionTimedOut("keep-alive probes unanswered"))
         return
     tcb.keep_alive_probes += 1
