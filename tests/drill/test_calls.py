@@ -9,6 +9,7 @@ from ustack.drill.constants import value_of
 from ustack.drill.parser import parse_script
 from ustack.drill.player import Player
 from ustack.drill.virtual import VirtualHost
+from ustack.errors import MalformedFile
 
 
 def test_a_file_is_made_written_and_read_in_memory_only(tmp_path: Path) -> None:
@@ -54,6 +55,8 @@ def test_a_null_pointer_is_a_fault() -> None:
 +0 readv(4, [{NULL, 100}], 1) = -1 EFAULT
 +0 writev(4, [{..., 10}, {NULL, 10}], 2) = -1 EFAULT
 +0 write(4, NULL, 10) = -1 EFAULT
++0 write(4, ..., -1) = -1 EFAULT
++0 sendto(4, ..., -1, MSG_FASTOPEN, ..., ...) = -1 EFAULT
 +0 readv(4, [{..., 3}, {..., 100}], 2) = 10
 """
     )
@@ -118,3 +121,26 @@ def test_options_of_freebsd_alone_are_noted_both_ways() -> None:
     block = '{function_set_name="rack", pcbcnt=0}'
     assert passes(LISTEN + f"+0 setsockopt(3, IPPROTO_TCP, TCP_FUNCTION_BLK, {block}, 36) = 0")
     assert passes(LISTEN + f"+0 getsockopt(3, IPPROTO_TCP, TCP_FUNCTION_BLK, {block}, [36]) = 0")
+
+
+def test_signed_segments_are_said_not_to_be_supported() -> None:
+    option = LISTEN + "+0 setsockopt(3, SOL_TCP, TCP_MD5SIG, [1], 4) = "
+    assert "t.pkt:6: TCP_MD5SIG is not supported" in failure(option + "0")
+    assert passes(option + "-1 ENOPROTOOPT")
+    with pytest.raises(MalformedFile, match="TCP_MD5SIG is not supported"):
+        passes(LISTEN + "+0 < S 0:0(0) win 9 <mss 1000,md5 valid>")
+
+
+def test_nstat_counts_segments_datagrams_and_connections() -> None:
+    assert passes(
+        ESTABLISHED
+        + """
++0 write(4, ..., 100) = 100
++0 > P. 1:101(100) ack 1
++.3~+.4 > P. 1:101(100) ack 1
++0 `nstat -az TcpRetransSegs | grep -q ' 1 '`
++0 `nstat -az TcpCurrEstab TcpInSegs | grep -c ' 1 ' | grep -q 1`
++0 < udp 5000 > 6000 (10)
++0 `nstat -az UdpNoPorts | grep -q ' 1 '`
+"""
+    )

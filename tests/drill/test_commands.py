@@ -119,6 +119,12 @@ def test_an_unknown_filter_is_said() -> None:
         Run("nstat | sed s/a/b/")
 
 
+def test_a_counter_that_is_not_here_is_said() -> None:
+    Run("nstat -az 'TcpExtBeyond*' | grep -q TcpExtBeyondWindow")
+    with pytest.raises(ScriptFailure, match="ustack has no counter 'TcpExtNonsense'"):
+        Run("nstat -az TcpExtNonsense | grep -q 0")
+
+
 def test_files_of_dd_are_sizes() -> None:
     run = Run(
         "dd if=/dev/zero of=/tmp/a bs=1k count=5; dd of=b count=2 2>/dev/null\n"

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from ustack.drill.pipelines import ListedSocket
 from ustack.stack.flows import split_key
 from ustack.stack.stack import Stack
+from ustack.tcp.state import CLOSE_WAIT, ESTABLISHED
 
 # Counters of the stack that mean what one of Linux means (snmp_counter.rst)
 _COUNTERS = {
@@ -38,6 +39,12 @@ def counters(stack: Stack) -> dict[str, int]:
     connections = [tcb.counters for tcb in stack.connections()]
     found["TcpExtTCPChallengeACK"] = sum(each.challenge_acks for each in connections)
     found["TcpExtBeyondWindow"] = sum(each.beyond_window for each in connections)
+    found["TcpInSegs"] = sum(each.segments_in for each in connections)
+    found["TcpOutSegs"] = sum(each.segments_out for each in connections)
+    found["TcpRetransSegs"] = sum(tcb.scoreboard.retransmissions for tcb in stack.connections())
+    found["TcpCurrEstab"] = sum(
+        tcb.state in (ESTABLISHED, CLOSE_WAIT) for tcb in stack.connections()
+    )
     found["TcpExtTCPDSACKRecv"] = sum(each.dsacks_received for each in connections)
     return found
 

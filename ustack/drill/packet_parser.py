@@ -267,6 +267,8 @@ def _option(cursor: Cursor, inbound: bool) -> TcpOption:
         case "FO" | "FOEXP":
             return FastOpen(_hex_blob(cursor), experimental=word == "FOEXP")
         case "md5":
+            if cursor.at_word("valid"):
+                raise position.error("md5 valid: TCP_MD5SIG is not supported, write the digest out")
             digest = _hex_blob(cursor)
             if len(digest) > 16:
                 raise position.error("an MD5 digest has at most 16 bytes")

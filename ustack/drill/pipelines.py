@@ -4,6 +4,7 @@ Scripts ask such pipelines yes or no: their exit status is that of the last part
 of scripts for Linux (nstat, ss) and FreeBSD (sockstat, netstat); all state comes from ustack.
 """
 
+import fnmatch
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -88,6 +89,9 @@ def _counters(arguments: Sequence[str], machine: Machine) -> list[str]:
     flags = {letter for word in arguments if word.startswith("-") for letter in word[1:]}
     asked = [word for word in arguments if not word.startswith("-")]
     now = dict(machine.counters())
+    for pattern in asked:
+        if not fnmatch.filter(now, pattern):
+            raise UnknownPipeline(f"ustack has no counter '{pattern}'")
     before = {} if "a" in flags else machine.counted
     if "s" not in flags:
         machine.counted = now
@@ -97,7 +101,8 @@ def _counters(arguments: Sequence[str], machine: Machine) -> list[str]:
     return [
         f"{name:<32}{value:<20}0.0"
         for name, value in since.items()
-        if (value or "z" in flags) and (not asked or name in asked)
+        if (value or "z" in flags)
+        and (not asked or any(fnmatch.fnmatchcase(name, pattern) for pattern in asked))
     ]
 
 

@@ -36,6 +36,8 @@ WITHOUT_MEANING = frozenset(
     TCP_RACK_RR_CONF TCP_RACK_PACE_ALWAYS TCP_DATA_AFTER_CLOSE SO_NOSIGPIPE SO_RERROR SO_USELOOPBACK
     SO_SETFIB SO_USER_COOKIE SO_TS_CLOCK SO_ACCEPTFILTER SO_NO_OFFLOAD SO_NO_DDP""".split()
 )
+# What changes every segment in a way that ustack cannot: to go on without would say nothing.
+NOT_SUPPORTED = frozenset("TCP_MD5SIG TCP_MD5SIG_EXT TCP_AO_ADD_KEY TCP_ULP".split())
 INT = 4  # bytes
 NO_FD = (1 << 31) - 1  # no process has this descriptor
 SOCK_TYPE_MASK = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
@@ -332,6 +334,9 @@ class Syscalls:
         _, level, name, value, length = event.arguments
         if self._is_without_meaning(event, name):
             return 0
+        if isinstance(name, Name) and name.name in NOT_SUPPORTED:
+            if self.expected_result(event) == 0:
+                raise ScriptFailure(event.position, f"{name.name} is not supported")
         data = arguments.option_bytes(event, value)
         size = arguments.number(event, length)
         return (

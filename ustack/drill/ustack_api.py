@@ -133,7 +133,7 @@ class UstackApi:
         control: Sequence[ControlMessage] = (),
     ) -> Call[int]:
         size = sum(sizes)
-        if null and size:
+        if (null and size) or any(each < 0 for each in sizes):
             raise os_error(errno.EFAULT)
         file = self._files.get(fd)
         if isinstance(file, Pipe):
@@ -149,6 +149,8 @@ class UstackApi:
     def send_to(
         self, fd: int, address: str, port: int, sizes: Sequence[int], flags: int
     ) -> Call[int]:
+        if any(size < 0 for size in sizes):
+            raise os_error(errno.EFAULT)
         data = bytes(sum(sizes))
         return (yield from self._socket(fd).send_to(address, port, data, flags, self._clock()))
 
