@@ -10,7 +10,8 @@ from ustack.stack.send_room import memory_info
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
 from ustack.tcp.ack_policy import is_dialogue
-from ustack.tcp.congestion.bbr import GAINS, Bbr
+from ustack.tcp.congestion.bbr import Bbr
+from ustack.tcp.congestion.bbr_states import GAINS
 from ustack.tcp.handshake import timestamp
 from ustack.tcp.tcb import Tcb
 

@@ -6,7 +6,8 @@ round trip says of it is all there is to know.
 
 from ustack.config import SECOND
 from ustack.tcp.congestion import REGISTRY
-from ustack.tcp.congestion.bbr import PROBE_RTT, Ack, Bbr
+from ustack.tcp.congestion.bbr import Bbr
+from ustack.tcp.congestion.bbr_states import PROBE_RTT, Ack
 from ustack.tcp.delivery_rate import NO_SAMPLE, DeliverySampler, Origin
 from ustack.tcp.pacing import UNLIMITED, Pacer, window_rate
 from ustack.tcp.scoreboard import Scoreboard

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ustack.tcp.congestion.bbr import (
+from ustack.tcp.congestion.bbr import Bbr
+from ustack.tcp.congestion.bbr_states import (
     CRUISE,
     DOWN,
     DRAIN,
@@ -14,7 +15,6 @@ from ustack.tcp.congestion.bbr import (
     STARTUP,
     UP,
     Ack,
-    Bbr,
     State,
 )
 from ustack.tcp.congestion.windowed_max import WindowedMax
