@@ -62,3 +62,15 @@ def test_an_unknown_option_is_refused_before_anything_is_played(tmp_path: Path) 
 
 def test_a_folder_without_scripts_is_an_error(tmp_path: Path) -> None:
     assert "no scripts" in str(run(tmp_path).exception)
+
+
+def test_options_of_packetdrills_command_line_are_taken_and_win(tmp_path: Path) -> None:
+    text = "--mtu=1500\n" + FAILS.replace("ack 9 <...>", "ack 1 <mss 1360>").replace(
+        "100\n", "100 <mss 9>\n"
+    )
+    path = script(tmp_path, "a.pkt", text)
+    captures = "--captures", tmp_path / "captures"
+    assert run(path, *captures).return_value == 1
+    assert run("--mtu=1400", "--strict_segments", "--verbose", path, *captures).return_value == 0
+    assert run("-o", "mtu=1400", path, *captures).return_value == 0
+    assert "No such option" in str(run("--nonsense=1", path).exception)

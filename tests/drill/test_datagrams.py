@@ -87,3 +87,11 @@ def test_fionbio_takes_its_argument() -> None:
     assert passes(BOUND + "+0 ioctl(3, FIONBIO, [1]) = 0\n+0 read(3, ..., 9) = -1 EAGAIN")
     blocking = "+0 fcntl(3, F_SETFL, O_NONBLOCK) = 0\n+0 ioctl(3, FIONBIO, [0]) = 0\n"
     assert passes(f"{BOUND}{blocking}+0...0.1 read(3, ..., 9) = 5\n+.1 < udp (5)")
+
+
+@pytest.mark.parametrize(
+    "version, said", [("ipv4", "EOPNOTSUPP"), ("ipv6", "ENOPROTOOPT")], ids=["ipv4", "ipv6"]
+)
+def test_options_of_tcp_are_refused_in_the_words_of_the_family(version: str, said: str) -> None:
+    asked = f"+0 getsockopt(3, SOL_TCP, TCP_NODELAY, [1], [4]) = -1 {said}"
+    assert passes(BOUND + asked, ip_version=version)

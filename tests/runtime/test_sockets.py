@@ -207,3 +207,16 @@ def test_a_datagram_for_nobody_is_refused_at_the_next_call(
             client.recv(100)
     with pytest.raises(OSError, match="Bad file descriptor"):
         client.send(b"too late")
+
+
+def test_a_datagram_socket_of_ipv4_does_not_hear_ipv6(
+    networks: tuple[SocketNetwork, SocketNetwork],
+) -> None:
+    near, far = networks
+    with far.datagram_socket(AF_INET) as server, near.datagram_socket(AF_INET6) as client:
+        server.bind(("", 7))
+        client.settimeout(10)
+        client.connect(("fd00::2", 7))
+        client.send(b"hello")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)

@@ -107,6 +107,18 @@ def test_an_address_is_taken_once_unless_both_share_it() -> None:
     assert ports.open("", 9, (False, True)) is not first
 
 
+def test_a_port_of_one_ip_version_leaves_the_other_alone() -> None:
+    host = Host(6)
+    ports = host.stack.udp
+    four, six = ports.open("", 7, version=4), ports.open("", 7, version=6)
+    with pytest.raises(AddressInUse):
+        ports.open("", 7)
+    host.input(frame(host, b"hello"))
+    assert (texts(four), texts(six)) == ([], [b"hello"])
+    with pytest.raises(OSError, match="Address family not supported"):
+        ports.send(four, (packed(THEIRS[6]), 9), b"x", SENDING, host.now)
+
+
 def test_a_free_port_is_found_while_there_is_one() -> None:
     host = Host(4, ephemeral_ports=(50_000, 50_002))
     numbers = {host.stack.udp.open("", 0).number for _ in range(3)}

@@ -12,13 +12,27 @@ from ustack.drill.parser import COMMAND_LINE
 from ustack.drill.player import Report
 from ustack.drill.run import Options, find_scripts, plays_in, run_file
 from ustack.drill.script import Settings
-from ustack.drill.settings import IP_VERSIONS, Option, apply_options
+from ustack.drill.settings import IP_VERSIONS, NAMES, Option, apply_options
 
 EXIT_FAILED = 1
 FEW = 4  # scripts: below that, more processes cost more than they save
 
 
-@click.command(short_help="run packetdrill scripts against the stack")
+class _Command(click.Command):
+    """Takes the options of packetdrill's own command line, too: `--mtu=1400` is `-o mtu=1400`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {name for parameter in self.params for name in parameter.opts}
+        rewritten: list[str] = []
+        for arg in args:
+            option = arg.partition("=")[0]
+            if option not in known and option[:2] == "--" and option[2:] in NAMES:
+                rewritten.append("-o")
+            rewritten.append(arg)
+        return super().parse_args(ctx, rewritten)
+
+
+@click.command(cls=_Command, short_help="run packetdrill scripts against the stack")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--ip_version",
@@ -70,6 +84,7 @@ def drill(
     """Plays packetdrill scripts (files, or all *.pkt below folders) and says which pass.
 
     With --ip_version, scripts whose name ends in -ipv4 or -ipv6 are played in that family only.
+    Options of packetdrill itself (--tolerance_usecs=10000) are taken as -o has them.
     """
     chosen = list(IP_VERSIONS) if "all" in ip_versions else list(dict.fromkeys(ip_versions))
     common = [_option(text) for text in options]

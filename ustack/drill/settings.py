@@ -155,3 +155,5 @@ _SETTERS: dict[str, Callable[[Settings, Option], Settings]] = {
     "udp_encapsulation": _encapsulation,
     "init_scripts": lambda s, o: replace(s, init_scripts=tuple(_needed(o).split(","))),
 }
+
+NAMES = frozenset(_SETTERS) | WITHOUT_MEANING  # of all options but --define

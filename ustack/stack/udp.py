@@ -61,12 +61,16 @@ class UdpPort:
         "remote",
         "reuse",
         "user",
+        "version",
     )
 
-    def __init__(self, local: bytes | None, number: int, reuse: tuple[bool, bool]) -> None:
+    def __init__(
+        self, local: bytes | None, number: int, reuse: tuple[bool, bool], version: int | None
+    ) -> None:
         self.local = local
         self.number = number
         self.reuse = reuse  # SO_REUSEADDR, SO_REUSEPORT
+        self.version = version  # of IP, 4 or 6; None: both
         self.remote: Remote | None = None  # datagrams of others are not for it
         self.queue: deque[Datagram] = deque()
         self.held = 0  # bytes charged to the queue
@@ -105,9 +109,16 @@ class Udp:
 
     # Ports
 
-    def open(self, address: str, number: int, reuse: tuple[bool, bool] = (False, False)) -> UdpPort:
+    def open(
+        self,
+        address: str,
+        number: int,
+        reuse: tuple[bool, bool] = (False, False),
+        version: int | None = None,
+    ) -> UdpPort:
         """Datagrams to our `address` ("": any of them) and port `number` (0: any free one) are
-        taken from here on. AddressInUse, AddressNotAvailable, NoBufferSpace, UsageError."""
+        taken from here on, of that IP version or both (None). AddressInUse, AddressNotAvailable,
+        NoBufferSpace, UsageError."""
         check_port(number)
         local: bytes | None = None
         if address not in UNSPECIFIED:
@@ -118,7 +129,7 @@ class Udp:
             raise NoBufferSpace("too many datagram sockets")
         if not number:
             number = self._free_port()
-        made = UdpPort(local, number, reuse)
+        made = UdpPort(local, number, reuse, version)
         others = self._ports.setdefault(number, [])
         if any(_exclude(made, other) for other in others):
             raise AddressInUse(f"UDP port {number}")
@@ -150,7 +161,10 @@ class Udp:
         raise AddressNotAvailable("every ephemeral UDP port is held")
 
     def source(self, port: UdpPort, remote: bytes) -> bytes:
-        """Our address for datagrams of `port` to `remote`; NetworkUnreachable, EACCES."""
+        """Our address for datagrams of `port` to `remote`; EAFNOSUPPORT, NetworkUnreachable, EACCES
+        for broadcast and multicast."""
+        if port.version not in (None, 4 if len(remote) == 4 else 6):
+            raise os_error(errno.EAFNOSUPPORT)
         if not self._addresses.is_unicast(remote):
             raise os_error(errno.EACCES)
         local = port.local or self._addresses.source_for(remote)
@@ -286,6 +300,8 @@ class Udp:
         best, found = 0, None
         for port in reversed(self._ports.get(number, ())):
             score = 1
+            if port.version not in (None, 4 if len(remote) == 4 else 6):
+                continue
             if port.local is not None:
                 if port.local != local:
                     continue
@@ -302,6 +318,8 @@ class Udp:
 def _exclude(one: UdpPort, other: UdpPort) -> bool:
     """Both cannot be open (socket(7) SO_REUSEADDR, SO_REUSEPORT)."""
     if one.local is not None and other.local is not None and one.local != other.local:
+        return False
+    if one.version != other.version and None not in (one.version, other.version):
         return False
     return not any(mine and theirs for mine, theirs in zip(one.reuse, other.reuse, strict=True))
 

@@ -117,7 +117,10 @@ class DatagramSocket(SocketBase):
 
     def _open(self, address: str, number: int) -> UdpPort:
         reuse = self.options.reuse_address, self.options.reuse_port
-        made = self._stack.udp.open(address, number, reuse)
+        version: int | None = 4
+        if self.family == c.AF_INET6:  # ipv6(7): both, unless IPV6_V6ONLY says otherwise
+            version = 6 if self.options.get(c.IPPROTO_IPV6, c.IPV6_V6ONLY) else None
+        made = self._stack.udp.open(address, number, reuse, version)
         made.user = self._owner
         made.limit = self.options.receive_buffer
         return made
@@ -185,7 +188,7 @@ class DatagramSocket(SocketBase):
         return self._send(self._remote(address, port), data, flags, now)
 
     def _send(self, remote: Remote, data: Buffer, flags: int, now: int) -> int:
-        if flags & c.MSG_OOB:
+        if flags & c.MSG_OOB and len(remote[0]) == 4:  # Linux: over IPv6 it means nothing
             raise os_error(errno.EOPNOTSUPP)
         if self.error:
             raise os_error(self._take_error())
