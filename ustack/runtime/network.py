@@ -5,7 +5,6 @@ No global state: a process has as many networks as it makes, and they do not not
 
 import asyncio
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -15,6 +14,7 @@ from ustack.config import StackConfig, TcpConfig
 from ustack.device.base import Device
 from ustack.runtime import server, streams, transport
 from ustack.runtime.driver import Driver, monotonic_us
+from ustack.runtime.randomness import RandomBelow
 from ustack.stack.probe import Probe
 from ustack.stack.stack import Stack
 from ustack.stack.trace import Tracer
@@ -66,7 +66,7 @@ class Network:
         probe: Probe | None = None,
         tracer: Tracer | None = None,
         secret: bytes | None = None,
-        randrange: Callable[[int], int] = secrets.randbelow,
+        randrange: Callable[[int], int] | None = None,
         clock: Callable[[], int] = monotonic_us,
     ) -> None:
         self.device = device
@@ -80,7 +80,7 @@ class Network:
         self.stack = Stack(
             config,
             secret=secret if secret is not None else os.urandom(SECRET_LEN),
-            randrange=randrange,
+            randrange=randrange or RandomBelow(),
             probe=probe,
             tracer=tracer,
         )

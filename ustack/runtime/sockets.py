@@ -8,7 +8,6 @@ sleeps until its call has ended. Nothing polls.
 import asyncio
 import errno
 import os
-import secrets
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ from ustack.config import StackConfig
 from ustack.device.base import Device
 from ustack.errors import os_error
 from ustack.runtime.driver import Driver, User, monotonic_us
+from ustack.runtime.randomness import RandomBelow
 from ustack.stack import sockets as core
 from ustack.stack.probe import Probe
 from ustack.stack.socket_base import Received
@@ -130,7 +130,7 @@ class SocketNetwork:
         probe: Probe | None = None,
         tracer: Tracer | None = None,
         secret: bytes | None = None,
-        randrange: Callable[[int], int] = secrets.randbelow,
+        randrange: Callable[[int], int] | None = None,
         clock: Callable[[], int] = monotonic_us,
     ) -> None:
         config = replace(
@@ -143,7 +143,7 @@ class SocketNetwork:
         self.stack = Stack(
             config,
             secret=secret or os.urandom(SECRET_LEN),
-            randrange=randrange,
+            randrange=randrange or RandomBelow(),
             probe=probe,
             tracer=tracer,
         )
