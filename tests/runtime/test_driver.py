@@ -269,6 +269,22 @@ async def test_after_an_answer_the_descriptor_is_read_a_few_times_more_and_then_
 
 
 @in_virtual_time
+async def test_after_a_syn_the_descriptor_is_read_a_few_times_more_and_then_no_more() -> None:
+    async with behind(Descriptor) as (device, near, far):
+        await near.create_server(Echo, port=PORT)
+        await asyncio.sleep(10)
+        reads = device.reads
+        far.stack.connect(NEAR, PORT, far.driver.user_call())
+        await asyncio.sleep(0)
+        await asyncio.sleep(10)
+        assert near.stack.counters["no-connection"] == 0
+        assert 2 * LINGER_READS < device.reads - reads < 5 * LINGER_READS  # for SYN and ACK
+        reads = device.reads
+        await asyncio.sleep(600)
+        assert device.reads == reads
+
+
+@in_virtual_time
 async def test_a_dialogue_is_read_frame_by_frame_and_much_text_in_batches() -> None:
     class Observed(Descriptor):
         def read(self, budget: int, now: int) -> list[bytes]:

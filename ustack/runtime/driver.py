@@ -77,7 +77,7 @@ class Driver:
         self._clock = clock
         self._fd = -1
         self._now = 0  # of the running turn
-        self._answered = False  # users were told something in the last turn
+        self._answered = False  # in the last turn users were told something, or a SYN was answered
         self._single_reads = 0  # so many of the next frames are read one by one
         self._in_turn = False
         self._turn_pending = False
@@ -281,6 +281,9 @@ class Driver:
                 self.request_turn()
         finally:
             self._in_turn = False
+        if stack.replied:
+            stack.replied = False
+            self._answered = True
         if stack.acks_held and not self._device_full:
             self.request_turn()
         else:

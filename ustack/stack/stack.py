@@ -103,6 +103,7 @@ class Stack:
         self._dirty: list[Tcb] = []
         self._eventful: dict[Tcb | Listener | UdpPort, None] = {}
         self.acks_held = False  # the last flush left ACKs for the next one
+        self.replied = False  # a flush sent what belongs to no Tcb, a SYN,ACK for example
         self._leader: Tcb | None = None  # its segment has just come as predicted
         self.udp = Udp(services, self._tell)
         self._ip_input = IpInput(services, self._deliver_tcp, self.udp, self._mark)
@@ -425,6 +426,8 @@ class Stack:
             if tcb.events & READABLE and _only_acks(tcb):
                 self.acks_held = True
                 return True
+        if output.queue:
+            self.replied = True
         if not output.begin(write, now):
             output.end()
             return False
