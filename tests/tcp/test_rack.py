@@ -1,10 +1,13 @@
 """RACK on the wire (RFC 8985 §6): losses told by time. Segments of 1000 bytes, RTT of 50 ms."""
 
+import pytest
+
 from tests.stack.host import MS, Host, Peer, both_versions
 from tests.tcp.test_recovery import in_flight, resent
 from ustack.config import TcpConfig
 from ustack.tcp.rack import Rack
 from ustack.tcp.recovery import FAST, OPEN
+from ustack.tcp.tcb import Tcb
 
 RTT = 50 * MS
 
@@ -167,3 +170,64 @@ def test_what_was_sent_before_a_copy_that_arrived_is_lost_though_nothing_is_sack
     peer.send(".", 1, 10_001)
     assert tcb.recovery.phase is FAST
     assert tcb.scoreboard.lost == 2000
+
+
+def hole_is_given(host: Host, peer: Peer, tcb: Tcb) -> int:
+    """How long a hole below one SACKed segment waits before it is sent again, ms. Then the round is
+    over, and the window, which must hold the four segments, what it was."""
+    host.send(tcb, bytes(4000))
+    peer.heard()
+    host.advance(RTT)
+    una, nxt = tcb.snd.una - tcb.snd.iss, tcb.snd.nxt - tcb.snd.iss
+    peer.send(".", 1, una, sack=[(una + 2000, una + 3000)])
+    waited = 0
+    while not resent(peer, nxt):
+        host.advance(1 * MS)
+        waited += 1
+        assert waited < 10 * RTT
+    host.advance(RTT)
+    peer.send(".", 1, nxt)
+    assert tcb.congestion is not None
+    tcb.congestion.cwnd = 10_000
+    return waited
+
+
+def reordered() -> tuple[Host, Peer, Tcb]:
+    host, peer, tcb = in_flight(sack=True)
+    peer.send(".", 1, 1, sack=[(1001, 2001)])
+    peer.send(".", 1, 2001)
+    peer.send(".", 1, 10_001)
+    return host, peer, tcb
+
+
+def report_copy(peer: Peer, tcb: Tcb) -> None:
+    """The peer had the segment before the last four: D-SACK."""
+    una = tcb.snd.una - tcb.snd.iss
+    peer.send(".", 1, una, sack=[(una - 4000, una - 3000)])
+
+
+def test_on_the_wire_each_round_with_a_dsack_gives_a_quarter_more_up_to_a_round_trip() -> None:
+    # §6.2 step 4: min(reo_wnd_mult * min_RTT / 4, SRTT); scripts/recovery/dsack-widens-the-
+    # tolerance.pkt: so does the kernel
+    host, peer, tcb = reordered()
+    quarter = RTT // MS / 4
+    waited = []
+    for _ in range(12):
+        waited.append(hole_is_given(host, peer, tcb))
+        report_copy(peer, tcb)
+    assert waited[0] == pytest.approx(quarter, abs=2)
+    assert waited[1] == pytest.approx(2 * quarter, abs=2)
+    assert waited[2] == pytest.approx(3 * quarter, abs=2)
+    bound = tcb.rtt.srtt // MS
+    assert all(one <= bound + 2 for one in waited)
+    assert waited[-1] > 3 * quarter
+
+
+def test_on_the_wire_sixteen_recoveries_without_a_dsack_take_it_back() -> None:
+    host, peer, tcb = reordered()
+    hole_is_given(host, peer, tcb)
+    report_copy(peer, tcb)
+    waited = [hole_is_given(host, peer, tcb) for _ in range(18)]
+    quarter = RTT // MS / 4
+    assert waited[0] == waited[14] == pytest.approx(2 * quarter, abs=2)
+    assert waited[-1] == pytest.approx(quarter, abs=2)
