@@ -53,7 +53,8 @@ def test_too_little_text_is_not_probed_with() -> None:
 
 def test_a_small_peer_window_is_not_probed_with() -> None:
     host, peer, tcb = probing()
-    peer.send(".", 1, START, win=40)
+    peer.send("P.", 1, START, b"x", win=40)
+    peer.send("P.", 2, START, b"x", win=40)  # the first is of no later than the handshake
     assert f"({PROBE})" not in write(host, peer, tcb)[0]
 
 

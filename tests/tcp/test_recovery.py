@@ -56,8 +56,10 @@ def test_the_third_duplicate_ack_resends_one_segment(version: int) -> None:
 def test_window_updates_are_no_duplicate_acks(version: int) -> None:
     # RFC 5681 §2 (e)
     _, peer, tcb = in_flight(version)
+    peer.send("P.", 1, 1, b"x")
+    peer.send("P.", 2, 1, b"x", win=60_000)
     for i in range(5):
-        assert peer.send(".", 1, 1, win=60_000 + i) == []
+        assert peer.send(".", 3, 1, win=60_001 + i) == []
     assert tcb.recovery.phase is OPEN
 
 

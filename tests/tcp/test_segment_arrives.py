@@ -338,11 +338,22 @@ def test_a_full_send_buffer_reports_its_room_once_a_third_is_free() -> None:
 def test_an_older_segment_does_not_bring_its_window() -> None:
     # SND.WL1 and SND.WL2, §3.10.7.4
     host, peer, tcb = established()
-    peer.send("P.", 1, 1, b"x" * 10, win=5000)
-    peer.send("P.", 1, 1, b"x" * 10, win=100)  # a repetition, older than the last
+    peer.send("P.", 1, 1, b"x" * 10)
+    peer.send("P.", 11, 1, b"x" * 10, win=5000)
+    peer.send("P.", 11, 1, b"x" * 10, win=100)  # a repetition
+    peer.send("P.", 1, 1, b"x" * 10, win=6000)  # older than the last
     assert host.stack.status(tcb, host.now).snd_wnd == 5000
-    peer.send(".", 11, 1, win=7000)
+    peer.send(".", 21, 1, win=7000)
     assert host.stack.status(tcb, host.now).snd_wnd == 7000
+
+
+def test_a_smaller_window_without_any_news_was_overtaken() -> None:
+    # Linux tcp_may_update_window()
+    host, peer, tcb = established()
+    peer.send("P.", 1, 1, b"x" * 10, win=5000)
+    for window, taken in ((7000, 7000), (6000, 7000), (0, 0), (6000, 6000)):
+        peer.send(".", 11, 1, win=window)
+        assert host.stack.status(tcb, host.now).snd_wnd == taken
 
 
 # Text
@@ -668,9 +679,9 @@ def test_text_that_nobody_will_read_is_reset(version: int) -> None:
 
 
 @both_versions
-def test_text_after_the_peers_fin_is_acknowledged_and_not_delivered(version: int) -> None:
+def test_text_after_the_peers_fin_is_ignored(version: int) -> None:
     host, peer, tcb = established(version)
     peer.send("F.", 1, 1)
-    assert peer.send("P.", 2, 1, b"late") == [". 1:1(0) ack 2"]
+    assert peer.send("P.", 2, 1, b"late") == []
     assert host.read(tcb) == b""
     assert tcb.eof

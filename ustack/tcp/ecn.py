@@ -60,7 +60,7 @@ class Ecn:
             self.echo = False
             if seg.len:
                 tcb.ack_now = True  # Linux: the peer's window may be a single segment
-        if not seg.payload:
+        if not seg.payload or seg.seq + seg.len <= tcb.rcv.nxt:  # §6.1.5: nor on old text
             return False
         if seg.ecn == CE:
             self.seen = True

@@ -271,7 +271,7 @@ class Recovery:
             if mark is not None and (mark is board.delivered_first or now - mark[0] >= rtt.min_rtt):
                 rack.delivered(mark[0], mark[1], now)
         board.delivered_first = board.delivered_again = None
-        many = board.sacked >= self.reordering * mss or self.dup_acks >= self.reordering
+        many = board.sacked > (self.reordering - 1) * mss or self.dup_acks >= self.reordering
         recovering = self.phase is FAST or self.phase is LOSS
         tolerance = rack.tolerance(rtt.min_rtt, rtt.srtt, many_sacked=many, recovering=recovering)
         marked, self.reorder_wait = board.detect_losses_by_time(
@@ -404,7 +404,7 @@ class Recovery:
         sent less than `patience_us` ago may be on its way (RFC 8985 §6.3).
         """
         reneged = board.first_is_sacked()
-        many_sacked = board.sacked >= self.dup_thresh * mss or self.dup_acks >= self.dup_thresh
+        many_sacked = board.sacked > (self.dup_thresh - 1) * mss or self.dup_acks >= self.dup_thresh
         board.mark_all_lost(forget_sacks=reneged, sent_until=now - patience_us)
         cut = self.phase is OPEN or self.point <= una or (self.phase is LOSS and not repeated)
         if cut:

@@ -30,6 +30,7 @@ from ustack.tcp.recovery import OPEN
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.seq import MASK32, older32
 from ustack.tcp.state import (
+    CLOSE_WAIT,
     CLOSED,
     CLOSING,
     ESTABLISHED,
@@ -52,7 +53,7 @@ from ustack.tcp.tcb import (
     Tcb,
     finish,
 )
-from ustack.tcp.text_arrives import receive_text, urgent_arrives
+from ustack.tcp.text_arrives import old_text, receive_text, text_after_fin, urgent_arrives
 from ustack.tcp.timestamp_echo import measure_for_window, measure_round_trip
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
@@ -83,11 +84,10 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         _unacceptable(tcb, seg, now)
         return None
     # Linux: a segment that begins at RCV.NXT is taken up even if the window is zero, for its ACK
-    # (the RFC's "special allowance"); and an empty one may stand at the very edge of the window.
-    if not (
-        rcv.nxt < seq + length and (seq < rcv.adv or seq == rcv.nxt)
-        if length
-        else rcv.nxt <= seq <= rcv.adv
+    # (the RFC's "special allowance"); an empty one may stand at the very edge of the window; and
+    # what ends no earlier than our last ACK may be old text, but its ACK is not.
+    if seq + length < tcb.last_ack_sent or not (
+        seq < rcv.adv or seq == rcv.nxt if length else seq <= rcv.adv
     ):
         _unacceptable(tcb, seg, now)
         return None
@@ -134,9 +134,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     # Seventh, process the segment text; eighth, check the FIN bit
     if length and tcb.state in RECEIVING:
         return receive_text(tcb, seg, now)
-    if length:
-        tcb.ack_now = True
-    return None
+    return text_after_fin(tcb, seg) if length else None
 
 
 def predicted(
@@ -210,7 +208,7 @@ def predicted(
             tcb.timers.pto = NEVER
     else:
         una = snd.una
-    if acked or snd.wl1 < nxt or (snd.wl1 == nxt and snd.wl2 <= una):
+    if acked or snd.wl1 < nxt or (snd.wl1 == nxt and window << snd.wscale > snd.wnd):
         snd.wnd = window = window << snd.wscale
         if window > snd.max_wnd:
             snd.max_wnd = window
@@ -299,14 +297,12 @@ def _unacceptable(tcb: Tcb, seg: Segment, now: int) -> None:
     if seg.seq + seg.len > tcb.rcv.adv:
         tcb.counters.beyond_window += 1
     if seg.flags & RST:
-        return
-    if seg.len and not seg.flags & SYN:
+        if _names_fin(tcb, seg):
+            _reset_or_challenge(tcb, seg, now)
+    elif seg.len and not seg.flags & SYN:
         tcb.ack_now = True
         if seg.seq < tcb.rcv.nxt:
-            ack_policy.hurry(tcb, tcb.config.quick_acks)  # an ACK of ours may have been lost
-            if tcb.sack_on:  # RFC 2883 §4, for a FIN too
-                end = min(seg.seq + seg.len, tcb.rcv.nxt)
-                tcb.receive_buffer.duplicate = (seg.seq, end)
+            old_text(tcb, seg.seq, seg.seq + seg.len)
     else:
         _challenge(tcb, now)
 
@@ -327,7 +323,7 @@ def _reset_or_challenge(tcb: Tcb, seg: Segment, now: int) -> None:
     if not seg.flags & RST:
         _challenge(tcb, now)
         return
-    if seg.seq != tcb.rcv.nxt:
+    if seg.seq != tcb.rcv.nxt and not _names_fin(tcb, seg):
         if seg.seq < tcb.rcv.adv:
             _challenge(tcb, now)
         return
@@ -338,6 +334,11 @@ def _reset_or_challenge(tcb: Tcb, seg: Segment, now: int) -> None:
         finish(tcb, None)  # all text was acknowledged: only the FIN's ACK is missing
     else:
         finish(tcb, ConnectionReset())
+
+
+def _names_fin(tcb: Tcb, seg: Segment) -> bool:
+    """A RST may stand where the FIN stood that its sender sent before (Linux: macOS does that)."""
+    return seg.seq == tcb.rcv.nxt - 1 and tcb.state in (CLOSE_WAIT, LAST_ACK, CLOSING)
 
 
 def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
@@ -470,10 +471,9 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
             tail_loss.schedule(tcb, now)
     # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
     # acknowledges more was sent later, even if its text is older (a retransmission). The window
-    # must come along with SND.UNA, or the right edge would move without the peer's word.
-    if acked > 0 or (
-        ack == snd.una and (snd.wl1 < seg.seq or (snd.wl1 == seg.seq and snd.wl2 <= ack))
-    ):
+    # must come along with SND.UNA, or the right edge would move without the peer's word. And a
+    # smaller window that comes with no news at all was overtaken by the larger one.
+    if acked > 0 or (ack == snd.una and snd.wl2 <= ack and _moves_window(tcb, seg, window)):
         if not snd.wnd and window:
             _window_opened(tcb, now)
         snd.wnd = window

@@ -40,7 +40,9 @@ def receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     if fin and not _note_fin(tcb, start, end):
         fin = 0
     if start < nxt:
-        if tcb.sack_on and payload:
+        if start + seg.len <= nxt:
+            old_text(tcb, start, start + seg.len)
+        elif tcb.sack_on and payload:
             receive_buffer.duplicate = (start, min(end, nxt))
         tcb.ack_now = True
         payload = payload[nxt - start :]
@@ -64,6 +66,30 @@ def receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     if rcv.fin == rcv.nxt:
         _take_fin(tcb)
         tcb.ack_now = tcb.ack_now or not fin  # it waited behind a gap that was filled
+    return None
+
+
+def old_text(tcb: Tcb, start: int, end: int) -> None:
+    """[start, end), a FIN included, has come again: report it (RFC 2883 §4), and answer at once for
+    a while, since an ACK of ours may have been lost."""
+    ack_policy.hurry(tcb, tcb.config.quick_acks)
+    if tcb.sack_on:
+        tcb.receive_buffer.duplicate = (start, min(end, tcb.rcv.nxt))
+
+
+def text_after_fin(tcb: Tcb, seg: Segment) -> Reset | None:
+    """After the peer's FIN its text is ignored (RFC 9293 §3.10.7.4, seventh).
+
+    Linux: but text that begins before the FIN's end and goes on behind it is answered with RST.
+    """
+    nxt, fin = tcb.rcv.nxt, bool(seg.flags & FIN)
+    if seg.seq >= nxt:
+        return None
+    tcb.ack_now = True
+    if seg.seq + seg.len - fin > nxt:
+        finish(tcb, ConnectionReset())
+        return Reset(seg.ack)
+    old_text(tcb, seg.seq, seg.seq + seg.len)
     return None
 
 
