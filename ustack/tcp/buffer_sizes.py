@@ -119,9 +119,21 @@ def tuner_of(tcb: Tcb, now: int) -> ReceiveTuner:
         rcv = tcb.rcv
         window = tcb.receive_buffer.limit
         position = min(rcv.nxt - tcb.receive_buffer.readable, rcv.irs + 1)
-        tuner = tcb.tuner = ReceiveTuner(position, window, rcv.mss, now)
+        tuner = tcb.tuner = ReceiveTuner(position, window, advertised_mss(tcb), now)
         tuner.mark = rcv.nxt + window  # what was used up before says nothing of the round trip
     return tuner
+
+
+def advertised_mss(tcb: Tcb) -> int:
+    """What the peer's segments carry at most, agreed options deducted (Linux advmss)."""
+    return tcb.rcv.mss - (TIMESTAMP_OPTION if tcb.ts_on else 0)
+
+
+def measured_space(tcb: Tcb) -> int:
+    """Bytes that the reader takes in a round trip (Linux rcvq_space), as far as is known."""
+    if tcb.tuner is not None:
+        return tcb.tuner.space
+    return min(tcb.receive_buffer.limit, INITIAL_SEGMENTS * advertised_mss(tcb))
 
 
 def text_was_read(tcb: Tcb, now: int) -> None:

@@ -50,6 +50,8 @@ def open_passively(tcb: Tcb, seg: Segment, now: int) -> bool:
         set_state(tcb, FIN_WAIT_1)
     resent = tcb.retransmits
     established(tcb, seg, now, sent_twice=not tcb.passive)
+    if tcb.fast_open is None:
+        tcb.last_data_sent_at = now  # Linux: a connection is idle since it is there
     if tcb.fast_open is not None:
         _confirmed(tcb, resent, now)
     receive_buffer, rcv = tcb.receive_buffer, tcb.rcv

@@ -8,6 +8,7 @@ from ustack.tcp.tcb import NEVER, Tcb
 MAX_ACK_DELAY_US = 200_000  # Linux TCP_RTO_MIN: a lone segment may wait for a delayed ACK
 INITIAL_PTO_US = 1_000_000  # RFC 8985 §7.2: without a sample of the round trip
 TIMER_SLACK_US = 2_000  # Linux TCP_TIMEOUT_MIN at 1000 Hz
+TICK_US = 1_000  # what is due within a tick is due now
 
 
 def schedule(tcb: Tcb, now: int) -> None:  # hot
@@ -36,15 +37,21 @@ def schedule(tcb: Tcb, now: int) -> None:  # hot
 def after_sending(tcb: Tcb, now: int) -> None:  # hot
     """New text has left: the probe follows the last of it (§7.2).
 
-    Linux: but no later than an RTO after the oldest segment in flight was sent.
+    Linux: but no later than an RTO after the oldest segment in flight was sent, unless that has
+    come already: then the probe takes the place of the RTO, too.
     """
     schedule(tcb, now)
     timers = tcb.timers
     if timers.pto != NEVER:
         rto = tcb.scoreboard.head_sent_at() + tcb.rtt.rto
-        timers.rto = rto = rto if rto > now else now + 1
-        if timers.pto > rto:
-            timers.pto = rto
+        if rto <= now + TICK_US:
+            timers.rto = NEVER
+            schedule(tcb, now)
+            timers.rto = timers.pto
+        else:
+            timers.rto = rto
+            if timers.pto > rto:
+                timers.pto = rto
 
 
 def after_lone_segment(tcb: Tcb, now: int) -> None:  # hot

@@ -10,7 +10,7 @@ from ustack.config import TcpConfig
 from ustack.errors import BrokenPipe, ConnectionAborted
 from ustack.tcp import ack_policy, ecn_handshake, rates
 from ustack.tcp.accurate_ecn import AccurateEcn
-from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION, text_was_read
+from ustack.tcp.buffer_sizes import advertised_mss, measured_space, text_was_read
 from ustack.tcp.chronograph import BUSY, Chronograph
 from ustack.tcp.recovery import OPEN, Phase
 from ustack.tcp.state import (
@@ -311,13 +311,13 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         min_rtt=tcb.rtt.min_rtt,
         snd_mss=snd.mss,
         rcv_mss=rcv.mss_seen,
-        advmss=rcv.mss - (TIMESTAMP_OPTION if tcb.ts_on else 0),
+        advmss=advertised_mss(tcb),
         snd_cwnd=tcb.recovery.window(congestion) if congestion else 0,
         snd_ssthresh=congestion.ssthresh if congestion else 0,
         snd_wnd=snd.wnd,
         rcv_wnd=rcv.adv - rcv.nxt,
         rcv_rtt=tcb.tuner.rtt if tcb.tuner is not None else 0,
-        rcv_space=tcb.tuner.space if tcb.tuner is not None else 0,
+        rcv_space=measured_space(tcb),
         rcv_ssthresh=tcb.receive_buffer.limit,
         snd_wscale=snd.wscale,
         rcv_wscale=rcv.wscale,
