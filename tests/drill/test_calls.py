@@ -88,6 +88,8 @@ def test_a_socket_without_a_connection_has_a_state() -> None:
     bound = LISTEN.partition("+0 listen")[0]
     assert passes(bound + "+0 %{ assert tcpi_state == TCP_CLOSE == TCPI_CLOSED }%")
     assert passes(LISTEN + "+0 %{ assert tcpi_state == TCP_LISTEN }%")
+    stray = "+0 < R 1:1(0) win 0\n"
+    assert passes(LISTEN + stray + "+0 %{ assert tcpi_state == TCP_LISTEN }%")
 
 
 def test_an_acknowledgment_may_be_absolute() -> None:

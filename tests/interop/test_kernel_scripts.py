@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.interop, pytest.mark.slow]
         "sack/blocks-reported.pkt",
         "sockets/poll-through-a-life.pkt",
         "timestamps/wrap.pkt",
+        "udp/connected.pkt",
+        "udp/refused-ipv4.pkt",
     ],
 )
 def test_the_kernel_passes_what_we_pass(script: str) -> None:

@@ -258,6 +258,13 @@ class SocketsUnderTest:
         """The newest socket that the script calls `fd`."""
         return next((socket for socket in reversed(self._sockets) if socket.fd == fd), None)
 
+    def described_fd(self) -> int | None:
+        """Whose TCP_INFO a snippet sees: the socket under test, before accept() its listener."""
+        if self.current is not None and self.current.stage is Stage.PACKET_RECEIVED:
+            listeners = (each.fd for each in self._sockets if each.stage is Stage.LISTENING)
+            return next((fd for fd in listeners if fd is not None), None)
+        return self.current.fd if self.current is not None else None
+
     # Packets
 
     def inbound(self, packet: TcpPacket) -> tuple[TcpPacket, Endpoints]:

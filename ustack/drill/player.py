@@ -193,10 +193,8 @@ class Player:
             case CommandEvent():
                 self._host.command(event.text, event.position)
             case CodeEvent():
-                socket = self._sockets.current
-                fd = socket.fd if socket is not None else None
                 assert self._syscalls is not None
-                live = self._syscalls.live_fd(fd)
+                live = self._syscalls.live_fd(self._sockets.described_fd())
                 snapshot = self._host.snapshot(live)
                 self._snippets.add(event.position, event.text, snapshot.values)
 
