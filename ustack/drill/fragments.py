@@ -36,6 +36,7 @@ class Defragmenter:
                 hop_limit=six.hop_limit,
                 dscp=six.dscp,
                 ecn=six.ecn,
+                flow_label=six.flow_label,
             )
             return decode(head + whole, time_us)
         four = ipv4.decode(packet, 0)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from ustack.drill.packets import Endpoints, LivePacket
+from ustack.drill.packets import Endpoints, LivePacket, ip_of
 from ustack.drill.script import (
     ACE_FLAGS,
     ACE_SHIFT,
@@ -90,7 +90,7 @@ class TestedSocket:
             header.window,
             header.urgent,
             tuple(self._option_to_script(option, ack_shift) for option in live.options),
-            ip=self._ip_to_script(live, expected.ip),
+            ip=self.ip_to_script(live, expected.ip),
             absolute=expected.absolute,
             ace=ace,
             udp_ports=live.udp_ports,
@@ -105,19 +105,20 @@ class TestedSocket:
             return replace(option, val=(script0 + option.val - live0) & MASK32)
         return option
 
-    def _ip_to_script(self, live: LivePacket, expected: IpInfo) -> IpInfo:
-        flow_label = None
-        if expected.flow_label is not None:
-            flow_label = live.flow_label
-            if self.flow_label is not None and self.flow_label[1] == live.flow_label:
-                flow_label = self.flow_label[0]
-        ecn_names = ("noecn", "ect1", "ect0", "ce")
-        return IpInfo(
-            ecn=None if expected.ecn is None else ecn_names[live.tos & 3],
-            tos=None if expected.tos is None else live.tos,
-            ttl=None if expected.ttl is None else live.ttl,
-            flow_label=flow_label,
-        )
+    def ip_to_script(self, live: LivePacket, expected: IpInfo) -> IpInfo:
+        """The fields of the IP header that `expected` names, a known flow label by its name."""
+        seen = ip_of(live, expected)
+        known = self.flow_label
+        if expected.flow_label is not None and known is not None and known[1] == live.flow_label:
+            return replace(seen, flow_label=known[0])
+        return seen
+
+    def learn_label(self, live: LivePacket, expected: IpInfo) -> None:
+        """The first label names the flow, and so does one that is new to script and wire."""
+        label, known = expected.flow_label, self.flow_label
+        if label is not None and live.flow_label:
+            if known is None or (label != known[0] and live.flow_label != known[1]):
+                self.flow_label = label, live.flow_label
 
     def learn(self, live: LivePacket, expected: TcpPacket) -> None:
         """Takes what a packet sent by the stack teaches: our ISN, timestamps, the flow label.
@@ -141,12 +142,7 @@ class TestedSocket:
             if written_stamp.val is not None:
                 self.stamps[written_stamp.val] = live_stamp.val
                 self.stamp_base = self.stamp_base or (written_stamp.val, live_stamp.val)
-        label = expected.ip.flow_label
-        if label is not None and live.flow_label:
-            if self.flow_label is None or (
-                label != self.flow_label[0] and live.flow_label != self.flow_label[1]
-            ):
-                self.flow_label = label, live.flow_label
+        self.learn_label(live, expected.ip)
 
     # Script to live
 

@@ -13,7 +13,6 @@ from ustack.drill.script import IcmpPacket, IpInfo, TcpOption, TcpPacket, Timest
 from ustack.wire import ipv4
 from ustack.wire.tcp import CWR, FIN, PSH, TcpHeader
 
-ECN_NAMES = ("noecn", "ect1", "ect0", "ce")  # by codepoint
 RELAXATIONS = ("psh", "options", "window", "segments", "time")
 
 
@@ -147,16 +146,6 @@ def compare_live(live: LivePacket, expect_ipv6: bool) -> list[str]:
     if live.protocol in (ipv4.TCP, ipv4.UDP) and live.payload.strip(b"\0"):
         found.append("payload: not all zeros")
     return found
-
-
-def ip_of(live: LivePacket, expected: IpInfo) -> IpInfo:
-    """The fields of the IP header that `expected` names."""
-    return IpInfo(
-        ecn=None if expected.ecn is None else ECN_NAMES[live.tos & 3],
-        tos=None if expected.tos is None else live.tos,
-        ttl=None if expected.ttl is None else live.ttl,
-        flow_label=None if expected.flow_label is None else live.flow_label,
-    )
 
 
 def compare_datagram(expected: UdpPacket, live: LivePacket) -> list[str]:

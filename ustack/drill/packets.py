@@ -13,6 +13,7 @@ from ustack.wire.checksum import checksum, pseudo_sum
 
 INJECTED_TTL = 255  # language §6.4
 QUOTED_BYTES = 8  # of the TCP header, behind the quoted IP header (language §9.1)
+ECN_NAMES = ("noecn", "ect1", "ect0", "ce")  # by codepoint
 ECN_BITS = {"noecn": 0, "ect1": 1, "ect0": 2, "ce": 3}
 
 
@@ -129,6 +130,16 @@ def _quotation(packet: IcmpPacket, quoted: Endpoints) -> bytes:
     if len(quoted.source) == 16:
         return ipv6.encode(quoted.source, quoted.destination, protocol, length) + inner
     return ipv4.encode(quoted.source, quoted.destination, protocol, length) + inner
+
+
+def ip_of(live: LivePacket, expected: IpInfo) -> IpInfo:
+    """The fields of the IP header that `expected` names."""
+    return IpInfo(
+        ecn=None if expected.ecn is None else ECN_NAMES[live.tos & 3],
+        tos=None if expected.tos is None else live.tos,
+        ttl=None if expected.ttl is None else live.ttl,
+        flow_label=None if expected.flow_label is None else live.flow_label,
+    )
 
 
 def icmp_lengths(packet: IcmpPacket, is_ipv6: bool) -> tuple[int | None, int | None]:

@@ -20,16 +20,16 @@ from ustack.drill.matcher import (
     compare_icmp,
     compare_ip,
     compare_live,
-    ip_of,
     joins,
 )
 from ustack.drill.notation import packet_text, time_text
-from ustack.drill.packets import LivePacket, build_icmp, build_tcp, build_udp, other_packet
+from ustack.drill.packets import LivePacket, build_icmp, build_tcp, build_udp, ip_of, other_packet
 from ustack.drill.script import (
     CodeEvent,
     CommandEvent,
     Event,
     IcmpPacket,
+    IpInfo,
     Packet,
     PacketEvent,
     Script,
@@ -317,7 +317,7 @@ class Player:
                 break
         self._seen.append(_Seen(live.time_us, False, live))
         differences = compare_live(live, self._settings.ipv6_packets)
-        compare_ip(packet.ip, ip_of(live, packet.ip), differences)
+        compare_ip(packet.ip, self._ip_to_script(live, packet.ip), differences)
         if isinstance(packet, UdpPacket):
             differences += compare_datagram(packet, live)
         else:
@@ -329,6 +329,13 @@ class Player:
             differences.append(late)
         if differences:
             self._fail_packet(event, differences, self._texts(packet, self._seen[-1]))
+
+    def _ip_to_script(self, live: LivePacket, expected: IpInfo) -> IpInfo:
+        socket = self._sockets.current
+        if socket is None:
+            return ip_of(live, expected)
+        socket.learn_label(live, expected)
+        return socket.ip_to_script(live, expected)
 
     def _is_meant(self, live: LivePacket, packet: IcmpPacket | UdpPacket) -> bool:
         if isinstance(packet, UdpPacket):

@@ -456,10 +456,11 @@ class Output:
         *,
         ttl: int | None = None,
         tos: int = 0,
+        label: int = 0,
     ) -> None:
         """Send one datagram in pieces that fit the link (RFC 791 §3.2, RFC 8200 §4.5).
 
-        `ttl` None: the stack's; `tos`: the octet of DSCP and ECN.
+        `ttl` None: the stack's; `tos`: the octet of DSCP and ECN; `label`: of the IPv6 flow.
         """
         ttl = self._ttl if ttl is None else ttl
         if len(src) == 4:
@@ -494,6 +495,7 @@ class Output:
                     hop_limit=ttl,
                     dscp=tos >> 2,
                     ecn=tos & 3,
+                    flow_label=label,
                 )
                 head += extension
             self.send((virtio.PLAIN + head + piece,), "")

@@ -15,9 +15,9 @@ from ustack.errors import (
     NoBufferSpace,
     os_error,
 )
-from ustack.stack.flows import check_port
+from ustack.stack.flows import check_port, flow_key
 from ustack.stack.icmp_meaning import Meaning, meaning, next_hop_mtu
-from ustack.stack.ip import packed_address
+from ustack.stack.ip import flow_label, packed_address
 from ustack.stack.services import Services
 from ustack.stack.socket_address import UNSPECIFIED
 from ustack.tcp.tcb import READABLE, SOFT_ERROR, Endpoint
@@ -102,6 +102,7 @@ class Udp:
         self._output = services.output
         self._counters = services.counters
         self._randrange = services.randrange
+        self._secret = services.secret
         self._told = told
         self._ports: dict[int, list[UdpPort]] = {}
         self._count = 0
@@ -186,6 +187,9 @@ class Udp:
         if len(payload) > (MAX_DATAGRAM_V4 if len(address) == 4 else MAX_DATAGRAM_V6):
             raise os_error(errno.EMSGSIZE)
         datagram = udp.encode_datagram(local, address, port.number, number, payload)
+        label = 0
+        if len(address) == 16:  # RFC 6437 §3
+            label = flow_label(flow_key(address, local, number, port.number), self._secret)
         mtu = self.path_mtu(address, now)
         head = ipv4.HEADER_LEN if len(address) == 4 else ipv6.HEADER_LEN
         if head + len(datagram) > mtu:
@@ -201,9 +205,11 @@ class Udp:
                 self._randrange,
                 ttl=sending.ttl,
                 tos=sending.tos,
+                label=label,
             )
             return
-        frame = virtio.PLAIN + self._header(local, address, len(datagram), sending) + datagram
+        header = self._header(local, address, len(datagram), sending, label)
+        frame = virtio.PLAIN + header + datagram
         if self._output.send((frame,), ""):
             self._counters["udp-sent"] += 1
         else:
@@ -213,11 +219,20 @@ class Udp:
         """The largest IP packet that reaches `remote`, bytes."""
         return self._path_mtus.get(remote, self._config.mtu, now)
 
-    def _header(self, local: bytes, remote: bytes, size: int, sending: Sending) -> bytes:
+    def _header(
+        self, local: bytes, remote: bytes, size: int, sending: Sending, label: int
+    ) -> bytes:
         dscp, ecn = sending.tos >> 2, sending.tos & 3
         if len(remote) == 16:
             return ipv6.encode(
-                local, remote, ipv4.UDP, size, hop_limit=sending.ttl, dscp=dscp, ecn=ecn
+                local,
+                remote,
+                ipv4.UDP,
+                size,
+                hop_limit=sending.ttl,
+                dscp=dscp,
+                ecn=ecn,
+                flow_label=label,
             )
         return ipv4.encode(
             local,
