@@ -15,8 +15,16 @@ C, BETA = 0.4, 0.7
 class Transfer:
     """A sender who always has something to send, and a peer who acknowledges each segment."""
 
-    def __init__(self, version: int = 4, *, segments: int = 10, slow_start: str = "standard"):
+    def __init__(
+        self,
+        version: int = 4,
+        *,
+        segments: int = 10,
+        slow_start: str = "standard",
+        pacing: bool = False,
+    ):
         config = TcpConfig(
+            pacing=pacing,
             slow_start=slow_start,
             slow_start_after_idle=False,
             initial_window_segments=segments,
@@ -196,6 +204,15 @@ def test_one_ack_adds_eight_segments_at_most(version: int) -> None:
     transfer.host.advance(RTT)
     transfer.peer.send(".", 1, 1 + 40 * MSS)
     assert transfer.window == 48
+
+
+@both_versions
+def test_where_text_is_paced_one_ack_may_add_more(version: int) -> None:
+    # RFC 9406 §4.3: "L = infinity if paced"
+    transfer = Transfer(version, segments=40, slow_start="hystart++", pacing=True)
+    transfer.host.advance(RTT)
+    transfer.peer.send(".", 1, 1 + 40 * MSS)
+    assert transfer.window == 80
 
 
 @both_versions

@@ -152,6 +152,8 @@ def configure_pacing(tcb: Tcb, now: int) -> None:
     elif tcb.pacer is not None and not tcb.pacer.lasting:
         tcb.pacer = None
         tcb.timers.pace = NEVER
+    if model is not None:
+        model.on_pacing(tcb.pacer is not None)
 
 
 def switch_congestion(tcb: Tcb, now: int) -> None:

@@ -168,6 +168,15 @@ def test_linux_leaves_when_acks_come_in_a_train_longer_than_half_the_round_trip(
     assert not slow_start.over
 
 
+@pytest.mark.parametrize("segments, leaves", [(102, False), (103, True)])
+def test_where_text_is_paced_the_train_may_last_a_round_trip(segments: int, leaves: bool) -> None:
+    # Linux hystart_update(): pacing may have delayed it by half of one
+    slow_start = HyStart(MSS)
+    slow_start.paced = True
+    round_of(slow_start, 100 * MS, 0, segments=segments, gap_us=1 * MS)
+    assert slow_start.over == leaves
+
+
 def test_a_gap_ends_the_train() -> None:
     slow_start = HyStart(MSS)
     round_of(slow_start, 100 * MS, 0, segments=30, gap_us=3 * MS)

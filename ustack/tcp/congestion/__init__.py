@@ -25,6 +25,9 @@ class CongestionControl(Protocol):
     def adopt(self, cwnd: int, ssthresh: int) -> None:
         """Take over a connection that is under way, with these windows."""
 
+    def on_pacing(self, paced: bool) -> None:
+        """Text is paced from now on, or no longer."""
+
     def on_ack(
         self, acked: int, in_flight: int, rtt_us: int | None, app_limited: bool, now: int
     ) -> None:

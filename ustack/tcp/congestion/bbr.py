@@ -189,6 +189,9 @@ class Bbr:
         """Another controller has led the connection so far: Startup goes on from its window."""
         self.cwnd = max(cwnd, self._mss)
 
+    def on_pacing(self, paced: bool) -> None:
+        """It always is."""
+
     def begin(self, srtt: int, now: int, min_rtt: int = 0) -> None:
         """BBRInitPacingRate (§5.6.2): the window in a round trip, as the handshake measured it."""
         self._now = self._draw = now

@@ -69,6 +69,11 @@ class Cubic(LossBasedWindow):
         self._credit = 0  # bytes ACKed that have not grown the window yet
         self._forget()
 
+    def on_pacing(self, paced: bool) -> None:
+        super().on_pacing(paced)
+        if self._slow_start is not None:
+            self._slow_start.paced = paced
+
     def adopt(self, cwnd: int, ssthresh: int) -> None:
         super().adopt(cwnd, ssthresh)
         if ssthresh < INFINITE_SSTHRESH and self._slow_start is not None:
@@ -216,3 +221,4 @@ class Cubic(LossBasedWindow):
         self._min_rtt = 0
         if self._make_slow_start is not None:
             self._slow_start = self._make_slow_start(self._mss)
+            self._slow_start.paced = self._paced

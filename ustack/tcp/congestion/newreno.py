@@ -19,6 +19,11 @@ class NewReno(LossBasedWindow):
         self._acked = 0
         self._slow_start = slow_start
 
+    def on_pacing(self, paced: bool) -> None:
+        super().on_pacing(paced)
+        if self._slow_start is not None:
+            self._slow_start.paced = paced
+
     def adopt(self, cwnd: int, ssthresh: int) -> None:
         super().adopt(cwnd, ssthresh)
         if ssthresh < INFINITE_SSTHRESH:

@@ -16,6 +16,7 @@ class SlowStart(Protocol):
 
     over: bool  # slow start ends here: ssthresh becomes cwnd
     first_only: bool  # later slow starts know their ssthresh and go without
+    paced: bool  # text leaves at the rate of the window, not in bursts
 
     def on_ack(self, acked: int, in_flight: int, cwnd: int, rtt_us: int | None, now: int) -> int:
         """How much of `acked` cwnd may grow by; `in_flight`: what remains unacknowledged."""
@@ -23,7 +24,7 @@ class SlowStart(Protocol):
 
 class HyStart:
     """Linux: slow start is over when ACKs of one round come in a train longer than half the
-    round trip, or when the round trip has grown by an eighth."""
+    round trip (paced: than all of it), or when the round trip has grown by an eighth."""
 
     __slots__ = (
         "_acked",
@@ -35,6 +36,7 @@ class HyStart:
         "_round_started_at",
         "_samples",
         "over",
+        "paced",
     )
 
     first_only = False
@@ -48,7 +50,7 @@ class HyStart:
 
     def __init__(self, mss: int) -> None:
         self._mss = mss
-        self.over = False
+        self.over = self.paced = False
         self._min_rtt = UNKNOWN
         self._acked = 0
         self._round_end = 0  # the round is over when more than this has been acknowledged
@@ -86,7 +88,10 @@ class HyStart:
     def _train_limit(self, cwnd: int, rtt_us: int) -> int:
         """How long a train of ACKs may last; the rate in slow start is 2 cwnd per round trip."""
         sending = self.FOUR_SUPER_SEGMENTS * rtt_us // (2 * cwnd)
-        return (self._min_rtt + min(sending, self.SEND_ALLOWANCE_US)) // 2
+        limit = self._min_rtt + min(sending, self.SEND_ALLOWANCE_US)
+        return (
+            limit if self.paced else limit // 2
+        )  # pacing spreads over half of a round trip itself
 
     def _delay_limit(self) -> int:
         return min(max(self._min_rtt >> 3, self.MIN_DELAY_US), self.MAX_DELAY_US)
@@ -105,6 +110,7 @@ class HyStartPlusPlus:
         "_round_min_rtt",
         "_samples",
         "over",
+        "paced",
     )
 
     first_only = True
@@ -118,7 +124,7 @@ class HyStartPlusPlus:
     L = 8  # segments that one ACK may add, without pacing
 
     def __init__(self, mss: int) -> None:
-        self.over = False
+        self.over = self.paced = False
         self._cap = self.L * mss
         self._acked = 0
         self._round_end = 0
@@ -129,14 +135,14 @@ class HyStartPlusPlus:
         self._css_rounds = 0
 
     def on_ack(self, acked: int, in_flight: int, cwnd: int, rtt_us: int | None, now: int) -> int:
-        """At most eight segments, and a quarter of that in CSS."""
+        """At most eight segments unless paced (§4.3), and a quarter of that in CSS."""
         self._acked += acked
         if self._acked > self._round_end:
             self._begin_round(in_flight)
         if rtt_us is not None:
             self._round_min_rtt = min(self._round_min_rtt, rtt_us)
             self._samples += 1
-        growth = min(acked, self._cap)
+        growth = acked if self.paced else min(acked, self._cap)
         if self._baseline != UNKNOWN:
             growth //= self.CSS_GROWTH_DIVISOR
         if self._samples >= self.N_RTT_SAMPLE:

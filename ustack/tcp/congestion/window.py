@@ -15,13 +15,14 @@ def restart_window(mss: int) -> int:
 class LossBasedWindow:
     """`cwnd` and `ssthresh`, bytes. A subclass says how to grow (`on_ack`) and cut (`on_loss`)."""
 
-    __slots__ = ("_cautious", "_initial", "_initial_segments", "_mss", "cwnd", "ssthresh")
+    __slots__ = ("_cautious", "_initial", "_initial_segments", "_mss", "_paced", "cwnd", "ssthresh")
 
     own_recovery = False  # proportional rate reduction sets the window during fast recovery
 
     def __init__(self, mss: int, initial_segments: int) -> None:
         self._mss = mss
         self._initial_segments = initial_segments
+        self._paced = False
         self._cautious = False  # the first flight has met a loss
         self._initial = self._initial_window()
         self.cwnd = self._initial
@@ -31,6 +32,10 @@ class LossBasedWindow:
         """Another controller has led the connection so far."""
         self.cwnd = max(cwnd, self._mss)
         self.ssthresh = ssthresh
+
+    def on_pacing(self, paced: bool) -> None:
+        """Who watches slow start must know it."""
+        self._paced = paced
 
     def _initial_window(self) -> int:
         """RFC 6928 §2: min(10 MSS, max(2 MSS, 14600)), scaled for other counts of segments."""
