@@ -201,6 +201,34 @@ def test_an_ack_can_wait_for_the_answer_of_the_user() -> None:
     assert peer.heard() == ["P. 1:7(6) ack 9"]
 
 
+def test_the_ack_of_a_fin_can_wait_for_the_close_of_the_user_and_files_no_timer() -> None:
+    host = Host()
+    peer = Peer(host)
+    tcb = peer.establish()
+    peer.put("F.", 1, 1)
+    timers = host.stack.pending_timers()
+    assert host.stack.flush(host.now, host.write, again=True)
+    assert host.stack.acks_held
+    assert host.stack.pending_timers() == timers
+    host.stack.take_events()
+    host.stack.close(tcb, host.now)
+    host.stack.flush(host.now, host.write)
+    assert peer.heard() == ["F. 1:2(0) ack 2"]
+
+
+def test_the_ack_of_a_fin_that_nobody_answers_leaves_after_its_delay() -> None:
+    host = Host()
+    peer = Peer(host)
+    peer.establish()
+    peer.put("F.", 1, 1)
+    host.stack.flush(host.now, host.write, again=True)
+    host.stack.take_events()
+    host.stack.flush(host.now, host.write)
+    assert peer.heard() == []
+    host.advance(40 * MS)
+    assert peer.heard() == [". 1:1(0) ack 2"]
+
+
 def test_an_ack_that_nobody_answers_leaves_with_the_next_flush() -> None:
     host = Host()
     peer = Peer(host)

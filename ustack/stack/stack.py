@@ -44,7 +44,7 @@ from ustack.tcp.receive_buffer import COPY_BELOW
 from ustack.tcp.segment import Segment
 from ustack.tcp.segment_arrives import continued, predicted, segment_arrives
 from ustack.tcp.seq import unwrap
-from ustack.tcp.state import CLOSED, ESTABLISHED, TIME_WAIT
+from ustack.tcp.state import CLOSE_WAIT, CLOSED, ESTABLISHED, TIME_WAIT
 from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Tcb
 from ustack.tcp.timeouts import deadline, timeout
 from ustack.tcp.transmit import transmit
@@ -716,7 +716,7 @@ def _only_acks(tcb: Tcb) -> bool:
     """All that `tcb` could send now is an ACK that is not urgent."""
     return (
         tcb.send_buffer.end == tcb.snd.una
-        and tcb.state is ESTABLISHED
+        and (tcb.state is ESTABLISHED or tcb.state is CLOSE_WAIT)
         and tcb.listener is None
         and not (tcb.ack_now or tcb.probe_due)
     )
