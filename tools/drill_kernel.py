@@ -333,8 +333,10 @@ class KernelApi:
     def receive(self, fd: int, size: int, flags: int, null: bool) -> Call[Message]:
         yield from ()
         sock = self.socket_of(fd)
-        if null:
-            result = int(_libc.recv(fd, None, size, flags))
+        whole = flags & CONSTANTS["MSG_TRUNC"] and sock.type == socket.SOCK_DGRAM
+        if null or whole:  # recv(2) gives the size of the whole datagram, Python what it copied
+            buffer = None if null else ctypes.create_string_buffer(max(size, 1))
+            result = int(_libc.recv(fd, buffer, size, flags))
             return Message(result if result >= 0 else _raise_errno())
         data, control, out_flags, _ = sock.recvmsg(size, CONTROL_SIZE, flags)
         epoch_us = self._epoch_us()

@@ -14,6 +14,7 @@ from ustack.stack import socket_constants as c
 
 MAX_MESSAGES = 1024  # a queue that nobody reads does not grow beyond this
 MAX_ID = 0xFFFF_FFFF
+ICMP_ORIGINS = (c.SO_EE_ORIGIN_ICMP, c.SO_EE_ORIGIN_ICMP6)
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,6 +78,13 @@ class ErrorQueue:
     def take(self) -> QueuedError | None:
         """The oldest entry, None: there is none."""
         return self._entries.popleft() if self._entries else None
+
+    def icmp_error(self) -> int | None:
+        """The errno of the oldest entry if an ICMP message made it."""
+        error = self._entries[0].control[-1].data if self._entries else None
+        if isinstance(error, ExtendedError) and error.origin in ICMP_ORIGINS:
+            return error.errno
+        return None
 
     def copied(self, first: int, last: int, ipv6: bool) -> None:
         """The buffers of the sends `first`..`last` with MSG_ZEROCOPY are the caller's again.

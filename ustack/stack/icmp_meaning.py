@@ -7,12 +7,12 @@ import errno
 from typing import NamedTuple
 
 from ustack.stack.ip import MIN_MTU_IPV4, MIN_MTU_IPV6
+from ustack.stack.socket_constants import SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6
 from ustack.wire import icmp
 from ustack.wire.icmp import IcmpMessage
 
 # RFC 1191 §7.1: what a router from before next-hop MTUs most likely meant
 PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
-ORIGIN_ICMP, ORIGIN_ICMP6 = 2, 3  # SO_EE_ORIGIN_*, linux/errqueue.h
 
 
 class Meaning(NamedTuple):
@@ -73,14 +73,14 @@ def meaning(message: IcmpMessage, version: int) -> Meaning | None:
         table, others, origin, unreachable = (
             _UNREACHABLE_V4,
             _OTHERS_V4,
-            ORIGIN_ICMP,
+            SO_EE_ORIGIN_ICMP,
             icmp.V4_UNREACHABLE,
         )
     else:
         table, others, origin, unreachable = (
             _UNREACHABLE_V6,
             _OTHERS_V6,
-            ORIGIN_ICMP6,
+            SO_EE_ORIGIN_ICMP6,
             icmp.V6_UNREACHABLE,
         )
     if kind == unreachable:

@@ -216,9 +216,7 @@ class DatagramSocket(SocketBase):
     def receive(self, size: int, flags: int, now: int) -> Call[Received]:
         """The oldest datagram, cut to `size`: MSG_TRUNC in the returned flags says so."""
         if flags & c.MSG_ERRQUEUE:
-            found = take_notice(self._errors, size)
-            self.error = 0
-            return found
+            return self._take_notice(size)
         deadline = deadline_after(self.options.receive_timeout_us, now)
         while True:
             if self.error:
@@ -231,6 +229,17 @@ class DatagramSocket(SocketBase):
             if self._shut_read and not self._nonblocking(flags):
                 return Received(b"", 0)
             now = yield from self._block(flags, now, deadline)
+
+    def _take_notice(self, size: int) -> Received:
+        """MSG_ERRQUEUE. Linux: the pending error is that of the next ICMP message in the queue."""
+        told = self._errors.icmp_error() if self._errors is not None else None
+        found = take_notice(self._errors, size)
+        following = self._errors.icmp_error() if self._errors is not None else None
+        if following is not None:
+            self.error = following
+        elif told is not None:
+            self.error = 0
+        return found
 
     def _received(self, datagram: Datagram, size: int, flags: int) -> Received:
         whole = len(datagram.payload)
