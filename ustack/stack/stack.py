@@ -25,6 +25,7 @@ from ustack.stack.probe import Probe
 from ustack.stack.pure_acks import V4_SIZE, V6_SIZE, superseded
 from ustack.stack.reassembly import Datagram
 from ustack.stack.resets import Resets
+from ustack.stack.segments import TCP, read_options, verify_checksum
 from ustack.stack.services import Services
 from ustack.stack.syn_queue import SynQueue
 from ustack.stack.syn_request import SynRequest
@@ -51,13 +52,10 @@ from ustack.tcp.transmit import transmit
 from ustack.tcp.user_calls import TcpInfo
 from ustack.wire import Buffer
 from ustack.wire import tcp as wire_tcp
-from ustack.wire.checksum import ones_sum
 from ustack.wire.ecn import ecn_field
 from ustack.wire.tcp import ACK, FIN, PSH, SYN
-from ustack.wire.tcp_options import decode_options
 from ustack.wire.virtio import CHECKSUM_KNOWN
 
-TCP = 6
 PURE_ACK_SIZES = (V4_SIZE, V6_SIZE)
 FLUSH_BUDGET = 4  # turns of connections in one flush; then input has its turn
 
@@ -203,7 +201,7 @@ class Stack:
         if text > end or text < at + 20:
             raise MalformedPacket("tcp-data-offset")
         if not frame[0] & CHECKSUM_KNOWN:
-            self._verify_checksum(frame, at, end, key)
+            verify_checksum(frame, at, end, key)
         flags = offset_flags & 0x1FF
         tsval: int | None = None
         tsecr = 0
@@ -251,35 +249,9 @@ class Stack:
         seg.seq = unwrap(raw_seq, rcv_nxt) if rcv_nxt else raw_seq
         seg.ack = unwrap(raw_ack, found.snd.una)
         if not plain or flags & SYN:
-            self._options(seg, frame, at + 20, text, found)
+            read_options(seg, frame, at + 20, text, found)
         self._arrives(found, seg, now)
         return None
-
-    @staticmethod
-    def _verify_checksum(frame: bytes, at: int, end: int, key: bytes) -> None:
-        """The device has not vouched for the TCP checksum (MUST-3)."""
-        addresses = int.from_bytes(key[:-4], "big")
-        total = addresses + TCP + end - at + ones_sum(memoryview(frame)[at:end])
-        if total % 65535:
-            raise MalformedPacket("tcp-checksum")
-
-    @staticmethod
-    def _options(
-        seg: Segment, frame: bytes, start: int, end: int, tcb: Tcb | None, known: bool = True
-    ) -> None:
-        """`known`: there is a connection or a listener. Linux: without a key of ours, a segment
-        with a digest is not for us, whether it is genuine or not (RFC 2385, RFC 5925 §7.3)."""
-        options = decode_options(frame, start, end)
-        if options.signed and known:
-            raise MalformedPacket("tcp-signature-unexpected")
-        seg.tsval = options.tsval
-        if options.tsecr is not None:
-            seg.tsecr = options.tsecr
-        if seg.flags & SYN or options.acc_ecn is not None:
-            seg.options = options
-        if options.sack and tcb is not None:
-            una = tcb.snd.una
-            seg.sack = tuple((unwrap(a, una), unwrap(b, una)) for a, b in options.sack)
 
     def _arrives(self, tcb: Tcb, seg: Segment, now: int) -> None:  # hot
         """SEGMENT ARRIVES for a connection, and what the stack has to do about the outcome."""
@@ -342,7 +314,7 @@ class Stack:
         header = wire_tcp.decode(frame, start, end)
         flow = flow_key(src, dst, header.src_port, header.dst_port)
         if not frame[0] & CHECKSUM_KNOWN:
-            self._verify_checksum(frame, start, end, flow)
+            verify_checksum(frame, start, end, flow)
         seg = Segment()
         seg.frame = arrived
         seg.ecn = ecn_field(frame, START)
@@ -359,7 +331,7 @@ class Stack:
             if found.rcv.nxt:
                 seg.seq = unwrap(header.seq, found.rcv.nxt)
             seg.ack = unwrap(header.ack, found.snd.una)
-            self._options(seg, frame, start + 20, text, found)
+            read_options(seg, frame, start + 20, text, found)
             self._arrives(found, seg, now)
             return
         self._arrives_at_no_tcb(flow, seg, frame, (start + 20, text), now)
@@ -373,7 +345,7 @@ class Stack:
         _, local, remote_port, local_port = split_key(flow)
         if seg.tsval is None or seg.flags & SYN:  # else timestamps are all there is
             known = found is not None or self._flows.listener(local, local_port) is not None
-            self._options(seg, frame, *options, None, known)
+            read_options(seg, frame, *options, None, known)
         if found is not None:
             self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
             return
