@@ -73,9 +73,16 @@ class HostUnreachable(_StackOSError):
 
 
 class NetworkUnreachable(_StackOSError):
-    """There is no local address of the family that the remote address needs."""
+    """There is no local address of the family that the remote address needs, or ICMP said so."""
 
     _errno = errno.ENETUNREACH
+
+
+class IcmpError(UStackError, OSError):
+    """Another ICMP error, with the errno that Linux gives it (icmp(7))."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, f"{os.strerror(number)}: ICMP")
 
 
 class BrokenPipe(_StackOSError, BrokenPipeError):

@@ -1,5 +1,6 @@
 """ICMP on the wire: echo, errors sent, and errors received, judged as RFC 5927 says."""
 
+import errno
 from struct import pack
 
 import pytest
@@ -17,7 +18,7 @@ from tests.stack.host import (
     packed,
 )
 from ustack.config import TcpConfig
-from ustack.errors import ConnectionRefused, HostUnreachable
+from ustack.errors import ConnectionRefused, HostUnreachable, IcmpError
 from ustack.tcp.mtu_search import MtuSearch
 from ustack.tcp.state import CLOSED, ESTABLISHED, SYN_SENT
 from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR, Tcb
@@ -229,13 +230,14 @@ def test_a_refusal_by_icmp_ends_the_attempt(version: int) -> None:
     assert host.drops() == {"icmp-not-in-flight": 1, "icmp-refused": 1}
 
 
-def test_a_protocol_that_is_unreachable_refuses_too() -> None:
+def test_a_protocol_that_is_unreachable_ends_the_attempt_too() -> None:
     host = Host()
     peer = Peer(host)
     tcb = peer.connect()
     peer.heard()
     error(peer, 3, 2, seq=0)
-    assert isinstance(tcb.error, ConnectionRefused)
+    assert isinstance(tcb.error, IcmpError)
+    assert tcb.error.errno == errno.ENOPROTOOPT  # icmp(7)
 
 
 @both_versions

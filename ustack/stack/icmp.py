@@ -1,8 +1,16 @@
 """ICMP: echo, errors that we send, and errors that reach connections, judged by RFC 5927."""
 
-from ustack.errors import ConnectionRefused, HostUnreachable, UStackError
+import errno
+from collections.abc import Mapping
+
+from ustack.errors import (
+    ConnectionRefused,
+    HostUnreachable,
+    IcmpError,
+    NetworkUnreachable,
+)
 from ustack.stack.flows import FlowTable, flow_key, split_key
-from ustack.stack.icmp_meaning import next_hop_mtu
+from ustack.stack.icmp_meaning import meaning, next_hop_mtu
 from ustack.stack.ip import PathMtus
 from ustack.stack.syn_request import SynRequest
 from ustack.tcp.handshake import resize_segments
@@ -15,6 +23,14 @@ from ustack.wire.icmp import IcmpMessage
 TCP = 6
 QUOTE_LIMIT_V4 = 548  # bytes of the offending packet; RFC 1812 §4.3.2.3: a 576 byte message
 QUOTE_LIMIT_V6 = 1232  # RFC 4443 §2.4 (c): the message fits in 1280 bytes
+
+_HARD = {errno.ECONNREFUSED, errno.ENOPROTOOPT}  # no such port or protocol: RFC 1122 §4.2.3.9
+_Told = ConnectionRefused | HostUnreachable | NetworkUnreachable | IcmpError
+_ERRORS: Mapping[int, type[ConnectionRefused | HostUnreachable | NetworkUnreachable]] = {
+    errno.ECONNREFUSED: ConnectionRefused,
+    errno.EHOSTUNREACH: HostUnreachable,
+    errno.ENETUNREACH: NetworkUnreachable,
+}
 
 
 def error_arrives(
@@ -45,10 +61,10 @@ def error_arrives(
         return _packet_too_big(tcb, message, version, flows, path_mtus, now)
     if not snd.una <= seq < snd.max:
         return "icmp-not-in-flight", []
-    error = _meaning(message, version)
+    error = _error(message, version)
     if error is None:
         return "icmp-ignored", []
-    final = isinstance(error, ConnectionRefused) or tcb.config.soft_errors_end_opening
+    final = error.errno in _HARD or tcb.config.soft_errors_end_opening
     if tcb.state is SYN_SENT and final:
         finish(tcb, error)
         return "icmp-refused", [tcb]
@@ -59,24 +75,15 @@ def error_arrives(
     return "icmp-soft-error", [tcb]
 
 
-def _meaning(message: IcmpMessage, version: int) -> UStackError | None:
-    """The error that the user is told, None: nothing (Source Quench, MUST-55, and unknown)."""
-    kind, code = message.type, message.code
-    if version == 4:
-        if kind == icmp.V4_UNREACHABLE:
-            if code in (icmp.V4_PROTOCOL_UNREACHABLE, icmp.V4_PORT_UNREACHABLE):
-                return ConnectionRefused("ICMP unreachable")
-            return HostUnreachable("ICMP unreachable")
-        if kind in (icmp.V4_TIME_EXCEEDED, icmp.V4_PARAMETER_PROBLEM):
-            return HostUnreachable("ICMP")
+def _error(
+    message: IcmpMessage, version: int
+) -> ConnectionRefused | HostUnreachable | NetworkUnreachable | IcmpError | None:
+    """What the user is told, None: nothing (Source Quench, MUST-55, and unknown ones)."""
+    told = meaning(message, version)
+    if told is None:
         return None
-    if kind == icmp.V6_UNREACHABLE:
-        if code == icmp.V6_PORT_UNREACHABLE:
-            return ConnectionRefused("ICMPv6 unreachable")
-        return HostUnreachable("ICMPv6 unreachable")
-    if kind in (icmp.V6_TIME_EXCEEDED, icmp.V6_PARAMETER_PROBLEM):
-        return HostUnreachable("ICMPv6")
-    return None
+    kind = _ERRORS.get(told.errno)
+    return kind("ICMP") if kind is not None else IcmpError(told.errno)
 
 
 def _is_too_big(message: IcmpMessage, version: int) -> bool:

@@ -1,4 +1,4 @@
-"""What an ICMP error means to a datagram socket: errno and how serious it is, as Linux has it.
+"""What an ICMP error means to a socket: errno and how serious it is, as Linux has it.
 
 ip(7), icmp(7); RFC 1122 §3.2.2.1 and §4.1.3.3.
 """

@@ -535,12 +535,19 @@ class Socket(SocketBase):
         if level == c.SOL_SOCKET:
             match name:
                 case c.SO_ERROR:
-                    return self._take_error()
+                    return self._take_error() or self._take_soft_error()
                 case c.SO_ACCEPTCONN:
                     return int(self.listener is not None)
                 case c.SO_DOMAIN:
                     return self.family
         return connection_option(self._stack, self.tcb, self.options, level, name, now)
+
+    def _take_soft_error(self) -> int:
+        """What ICMP has said and no ACK has refuted yet (Linux sk_err_soft)."""
+        if self.tcb is None or self.tcb.closed:
+            return 0
+        soft, self.tcb.soft_error = self.tcb.soft_error, None
+        return getattr(soft, "errno", 0)
 
     def setsockopt(self, level: int, name: int, value: int | bytes, now: int) -> None:
         """Sets the option, on a live connection too."""

@@ -3,7 +3,7 @@
 TIME-WAIT has no timer here: stack/time_wait.py holds it.
 """
 
-from ustack.errors import ConnectionTimedOut
+from ustack.errors import ConnectionTimedOut, UStackError
 from ustack.tcp import ack_policy, dubious_ack, mtu_probing, tail_loss
 from ustack.tcp.memory_pressure import is_dispensable
 from ustack.tcp.state import FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
@@ -33,7 +33,7 @@ def timeout(tcb: Tcb, now: int) -> None:
     """
     timers = tcb.timers
     if now >= timers.user:
-        finish_and_reset(tcb, ConnectionTimedOut("user timeout"))
+        finish_and_reset(tcb, tcb.soft_error or ConnectionTimedOut("user timeout"))
         return
     if now >= timers.fin_wait_2:
         timers.fin_wait_2 = NEVER
@@ -73,7 +73,7 @@ def timeout(tcb: Tcb, now: int) -> None:
         _keep_alive_timeout(tcb, now)
 
 
-def finish_and_reset(tcb: Tcb, error: ConnectionTimedOut) -> None:
+def finish_and_reset(tcb: Tcb, error: UStackError) -> None:
     """Give up and tell the peer so, if it should be there after all (RFC 9293 §3.10.8, USER)."""
     tcb.reset_due = True
     finish(tcb, error)
@@ -140,7 +140,7 @@ def _persist_timeout(tcb: Tcb, now: int) -> None:
         tcb.override = True
         return
     if _give_up(tcb, now, tcb.probes):
-        finish(tcb, ConnectionTimedOut("window probes unanswered"))
+        finish(tcb, tcb.soft_error or ConnectionTimedOut("window probes unanswered"))
         return
     user_timeout = tcb.config.user_timeout_us
     if user_timeout is not None and tcb.timers.user == NEVER:
@@ -186,7 +186,7 @@ def _keep_alive_timeout(tcb: Tcb, now: int) -> None:
     else:  # tcp(7): it takes the place of the number of probes
         over = tcb.keep_alive_probes > 0 and now - quiet_since >= config.user_timeout_us
     if over:
-        finish_and_reset(tcb, ConnectionTimedOut("keep-alive probes unanswered"))
+        finish_and_reset(tcb, tcb.soft_error or ConnectionTimedOut("keep-alive probes unanswered"))
         return
     tcb.keep_alive_probes += 1
     tcb.probe_due = "keep-alive"
