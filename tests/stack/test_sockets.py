@@ -624,7 +624,7 @@ def test_a_window_opens_again_after_the_receive_buffer_was_made_much_smaller(
     text = bytes(range(250)) * 400  # more than was promised before
     client.nonblocking = server.nonblocking = True
     sent, got = 0, b""
-    for _ in range(200):
+    for _ in range(400):
         with suppress(BlockingIOError):
             sent += world.call(client.send(text[sent:], 0, world.now)) if sent < len(text) else 0
         world.advance(100 * MS)

@@ -213,9 +213,21 @@ def test_the_flow_label_of_the_handshake_is_that_of_the_connection() -> None:
     assert first[10:14] == second[10:14] and first[11:14] != b"\0\0\0"
 
 
-@pytest.mark.parametrize("flags", ["S", "S.", "R"])
-def test_in_the_window_but_not_at_its_edge_means_a_challenge(flags: str) -> None:
-    # RFC 5961 §3.2, §4.2
+@pytest.mark.parametrize("flags", ["S", "S."])
+def test_a_syn_in_the_window_ends_the_handshake(flags: str) -> None:
+    # RFC 9293 §3.10.7.4, fourth; Linux: with a RST
+    host = Host()
+    host.listen()
+    peer = Peer(host)
+    peer.send("S", 0)
+    (reply,) = peer.send(flags, 100, 1)
+    assert reply.startswith("R")
+    assert not host.stack.half_open()
+
+
+@pytest.mark.parametrize("flags", ["R", "R."])
+def test_a_reset_in_the_window_but_not_at_its_edge_means_a_challenge(flags: str) -> None:
+    # RFC 5961 §3.2
     host = Host()
     host.listen()
     peer = Peer(host)

@@ -142,6 +142,8 @@ class Arrivals:
         self._seen(seg, "", now)
         if judgement is Judgement.RESET:
             self._resets.send(record.flow, seg.ack, None, now)
+        elif judgement is Judgement.REFUSE:
+            self._resets.refuse(record.flow, seg, False, now)
 
     def _complete(self, request: SynRequest, seg: Segment, now: int) -> None:
         """`seg` has the ACK of our SYN: a Tcb takes the record's place, and takes `seg` up.

@@ -46,6 +46,7 @@ class Judgement(Enum):
 
     DONE = auto()  # dealt with
     RESET = auto()  # answer with RST at SEG.ACK
+    REFUSE = auto()  # answer with RST as where there is no connection
     COMPLETE = auto()  # the ACK we wait for
 
 
@@ -180,9 +181,10 @@ class SynQueue:
         """Decide on `seg` (RFC 9293 §3.10.7.4); SEG.SEQ and SEG.ACK become positions near ours.
 
         1. The peer's own SYN again means that our SYN,ACK was lost: it is sent again.
-        2. PAWS and the window, as in every other state; outside: an ACK.
-        3. A RST at RCV.NXT ends it; elsewhere in the window, and any SYN: a challenge ACK.
-        4. An ACK of anything but our SYN: a RST, and the handshake goes on.
+        2. An ACK of anything but our SYN: a RST, and the handshake goes on. Linux: wherever it is.
+        3. PAWS and the window, as in every other state; outside: an ACK.
+        4. A RST at RCV.NXT ends it; elsewhere in the window: a challenge ACK.
+        5. A SYN in the window ends it, as RFC 9293 says; Linux: with a RST.
         """
         said = request.numbers()
         config = request.listener.config
@@ -196,6 +198,8 @@ class SynQueue:
             if self._may_answer(request, now):
                 self._send(request, now)
             return Judgement.DONE
+        if flags & ACK and seg.ack != said.iss + 1:
+            return Judgement.DONE if flags & RST else Judgement.RESET
         if _older(said, seg, config) or not (
             nxt < seq + length and seq < edge if length else nxt <= seq <= edge
         ):
@@ -205,11 +209,13 @@ class SynQueue:
         if flags & RST and seq == nxt:
             self._counters["half-open-reset"] += 1
             self.remove(request)
-        elif flags & (RST | SYN):
-            if (flags & SYN or seq < edge) and self._challenges(request, now):
+        elif flags & RST:
+            if seq < edge and self._challenges(request, now):
                 self._acknowledge(request, said, now)
-        elif flags & ACK and seg.ack != said.iss + 1:
-            return Judgement.RESET
+        elif flags & SYN:
+            self._counters["half-open-reset"] += 1
+            self.remove(request)
+            return Judgement.REFUSE
         elif flags & ACK and not (length == 0 and self._defers(request)):
             return Judgement.COMPLETE
         return Judgement.DONE

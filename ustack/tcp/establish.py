@@ -5,6 +5,7 @@ Used by SEGMENT ARRIVES (RFC 9293 §3.10.7.3 and §3.10.7.4) in SYN-SENT and SYN
 
 from ustack.tcp import ack_policy, buffer_sizes, rates
 from ustack.tcp.buffer_sizes import MAX_UNSCALED_WINDOW
+from ustack.tcp.handshake import bound_segments
 from ustack.tcp.segment import Segment
 from ustack.tcp.state import ESTABLISHED, FIN_WAIT_1, set_state
 from ustack.tcp.tcb import CONNECTED, NEVER, READABLE, Tcb
@@ -99,7 +100,8 @@ def established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -
     snd.una = snd.iss + 1
     snd.nxt = max(snd.nxt, snd.una)
     snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.wscale
-    snd.max_wnd = max(snd.max_wnd, snd.wnd)
+    snd.max_wnd = snd.wnd if tcb.passive else max(snd.max_wnd, snd.wnd)
+    bound_segments(tcb)
     snd.wl1, snd.wl2 = seg.seq, seg.ack
     tcb.events |= CONNECTED
     tcb.counters.delivered += 1

@@ -26,6 +26,7 @@ from ustack.wire.tcp_options import Options, encode_bsd_syn_options, encode_opti
 DEFAULT_MSS_IPV4 = 536  # bytes; RFC 9293 §3.7.1, MUST-15
 DEFAULT_MSS_IPV6 = 1220
 MIN_MSS = 48  # bytes; Linux TCP_MIN_SND_MSS: smaller values only serve attacks
+LEAST_SEGMENT = 36  # bytes of text, however small the peer's window is: Linux, with timestamps
 NOP_NOP_TS = 0x0101080A  # its layout (RFC 7323 appendix A)
 MAX_WSCALE = 14  # RFC 7323 §2.3
 AT_ONCE = 2  # `mtu_probing`: path MTU probes from the start
@@ -191,7 +192,7 @@ def receive_syn(tcb: Tcb, opening: Opening, now: int) -> None:
     rcv.adv = rcv.nxt + min(window, MAX_UNSCALED_WINDOW)
     tcb.ecn = ecn_handshake.accepted(opening.ecn)
     start_sending(tcb)
-    tcb.retransmits = opening.resent
+    tcb.retransmits = tcb.scoreboard.retransmissions = opening.resent
     tcb.counters.segments_in = 1  # Linux: the SYN; nobody counts the SYN,ACKs
     if opening.sent_at is not None:  # the first round trip can be measured
         tcb.last_data_sent_at = opening.sent_at
@@ -261,6 +262,8 @@ def resize_segments(tcb: Tcb) -> None:
         size -= TIMESTAMP_OPTION
     if tcb.ecn is not None:
         size -= tcb.ecn.option_room
+    if snd.una > snd.iss:
+        size = min(size, max(_half_window(snd.max_wnd), LEAST_SEGMENT))
     snd.mss = max(size, 8)
     room = min(tcb.gso_max, MAX_IP_PACKET) - tcb.fixed_headers - MAX_OPTIONS
     snd.gso_limit = max(room // snd.mss, 1) * snd.mss
@@ -268,6 +271,28 @@ def resize_segments(tcb: Tcb) -> None:
         tcb.ecn.gso_limit = snd.gso_limit
     if tcb.congestion is not None:
         tcb.congestion.on_mss(snd.mss)
+
+
+def bound_segments(tcb: Tcb) -> None:
+    """The first window of the peer is known: it may be smaller than two segments."""
+    if _half_window(tcb.snd.max_wnd) < tcb.snd.mss:
+        resize_segments(tcb)
+
+
+def window_grew(tcb: Tcb, window: int) -> None:
+    """`window` is the largest that the peer has ever offered."""
+    snd, congestion = tcb.snd, tcb.congestion
+    before, mss = snd.max_wnd, snd.mss
+    snd.max_wnd = window
+    if _half_window(before) < segment_room(tcb) and congestion is not None:
+        resize_segments(tcb)
+        if snd.mss > mss:  # as many segments as before
+            congestion.cwnd = congestion.cwnd * snd.mss // mss
+
+
+def _half_window(window: int) -> int:
+    """Linux tcp_bound_to_half_wnd(): two segments fit into the window, so that ACKs keep coming."""
+    return window >> 1 if window > DEFAULT_MSS_IPV4 else window
 
 
 def clamp_receive_mss(config: TcpConfig, mtu: int, headers: int) -> int:

@@ -1,5 +1,6 @@
 """Segments that only ask for an answer: window probes, keep-alives and tail loss probes."""
 
+from ustack.config import SECOND
 from ustack.tcp import rates
 from ustack.tcp.emit import Emit
 from ustack.tcp.outgoing import (
@@ -122,7 +123,9 @@ def arm_persist(tcb: Tcb, now: int) -> None:
     elif timers.persist == NEVER:
         config = tcb.config
         if snd.wnd:
-            timers.persist = now + config.sws_override_us
+            # Linux: an RTO, as for a closed one; RFC 9293 §3.8.6.2.1: but at most a second
+            patience = min(max(tcb.rtt.base, config.sws_override_us), SECOND)
+            timers.persist = now + patience
         else:
             interval = max(tcb.rtt.base, config.persist_min_us) << min(tcb.persist_shift, 32)
             timers.persist = now + min(interval, config.persist_max_us)

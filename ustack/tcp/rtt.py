@@ -31,7 +31,7 @@ class RttEstimator:
         self._max_us = max_us
         self.srtt = 0
         self._smoothed = 0  # 8 * SRTT
-        self._deviation = 0  # 4 * RTTVAR
+        self._deviation = initial_us  # 4 * RTTVAR; before the first sample as in Linux
         self._largest = 0  # `_deviation` at its largest since this round trip began
         self._variance = 0  # what the RTO adds to SRTT
         self._round_end = 0  # SND.NXT when the round trip began
@@ -104,6 +104,7 @@ class RttEstimator:
     def distrust_initial(self) -> None:
         """A SYN was resent and gave no sample: the initial RTO may be too short (§5.7)."""
         self.base = self.rto = min(max(self.base, DISTRUSTFUL_RTO_US), self._max_us)
+        self._deviation = DISTRUSTFUL_RTO_US
 
     def back_off(self) -> None:
         """The timer expired: the RTO doubles, up to its ceiling (§5.5)."""

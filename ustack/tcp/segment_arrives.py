@@ -25,7 +25,7 @@ from ustack.tcp.establish import (
     syn_in_syn_received,
 )
 from ustack.tcp.fast_open import DATA_NOT_ACKED, SYN_RETRANSMITTED, FastOpen
-from ustack.tcp.handshake import agree_options, resize_segments, start_sending
+from ustack.tcp.handshake import agree_options, resize_segments, start_sending, window_grew
 from ustack.tcp.recovery import OPEN
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.seq import MASK32, older32
@@ -58,6 +58,7 @@ from ustack.tcp.timestamp_echo import measure_for_window, measure_round_trip
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 
+SYN_AGAIN_US = 2_000  # Linux TCP_TIMEOUT_MIN at 1000 Hz
 PAWS_IDLE_US = 24 * 24 * 3600 * 1_000_000  # RFC 7323 §5.5: TS.Recent is stale after 24 days
 
 
@@ -211,7 +212,7 @@ def predicted(
     if acked or snd.wl1 < nxt or (snd.wl1 == nxt and window << snd.wscale > snd.wnd):
         snd.wnd = window = window << snd.wscale
         if window > snd.max_wnd:
-            snd.max_wnd = window
+            window_grew(tcb, window)
         snd.wl1, snd.wl2 = nxt, una
     if size:
         if (
@@ -346,6 +347,8 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
     snd, rcv, flags = tcb.snd, tcb.rcv, seg.flags
     # First, the ACK bit. Of text on our SYN (RFC 7413) any part may be acknowledged.
     if flags & ACK and not snd.iss < seg.ack <= snd.max:
+        if not tcb.retransmits:  # Linux: what was left of an old connection is gone then
+            tcb.timers.rto = now + SYN_AGAIN_US
         return None if flags & RST else Reset(seg.ack)
     # Second, the RST bit
     if flags & RST:
@@ -478,7 +481,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
             _window_opened(tcb, now)
         snd.wnd = window
         if window > snd.max_wnd:
-            snd.max_wnd = window
+            window_grew(tcb, window)
         snd.wl1, snd.wl2 = seg.seq, ack
     fin = snd.fin
     return fin is not None and una <= fin < ack

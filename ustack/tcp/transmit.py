@@ -108,6 +108,7 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
         tcb.rcv.adv = max(tcb.rcv.adv, tcb.rcv.nxt + window)
         acknowledged(tcb)
     tcb.syn_due = False
+    tcb.scoreboard.retransmissions += bool(note)
     snd = tcb.snd
     if size:
         tcb.scoreboard.sent(snd.iss + 1, snd.iss + 1 + size, now)
@@ -234,7 +235,9 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
         if not size and not fin:
             break
         # MUST-61. Linux: also at the end of each write, and on what is cut into several segments
-        flags = ACK | PSH if buffer.push_at(end) or size > mss else ACK
+        # and on what silly-window avoidance let go at last
+        let_go = size < mss and end < buffer.end and tcb.marks is None
+        flags = ACK | PSH if buffer.push_at(end) or size > mss or let_go else ACK
         if fin:
             flags = flags | FIN if size else ACK | FIN
         if not send_segment(tcb, seq, end, flags, now, emit, ""):

@@ -335,7 +335,7 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         reord_seen=tcb.recovery.rack.reordering_seen,
         dsack_bytes=counters.dsack_bytes,
         retransmits=tcb.retransmits,
-        backoff=tcb.rtt.backoff,
+        backoff=tcb.rtt.backoff or tcb.persist_shift,
         probes=tcb.probes,
         send_queue=len(tcb.send_buffer),
         receive_queue=tcb.receive_buffer.readable,
@@ -345,7 +345,8 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         bytes_received=counters.bytes_received + (rcv.fin is not None and rcv.nxt > rcv.fin),
         segs_in=counters.segments_in,
         segs_out=counters.segments_out,
-        notsent=max(tcb.send_buffer.end - snd.nxt, 0),
+        # Linux: with the FIN
+        notsent=max(tcb.send_buffer.end + tcb.fin_queued - snd.nxt, 0),
         pacing_rate=tcb.pacer.rate if tcb.pacer is not None else rates.pacing_rate(tcb),
         max_pacing_rate=rates.max_pacing_rate(tcb),
         delivery_rate=rates.delivery_rate(tcb),
