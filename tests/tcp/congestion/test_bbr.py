@@ -325,6 +325,11 @@ def test_in_the_first_round_of_recovery_packets_are_conserved() -> None:
         Ack(sample, 2 * MSS, MSS, 0, 50 * MSS, path.delivered + 2 * MSS, True, path.now + 1)
     )
     assert path.bbr.cwnd == 52 * MSS
+    # pacing has let out one of the two when the next ACK comes: the other is not forfeited
+    path.bbr.on_sample(
+        Ack(sample, MSS, 0, 0, 50 * MSS, path.delivered + 3 * MSS, True, path.now + 2)
+    )
+    assert path.bbr.cwnd == 52 * MSS
     path.bbr.on_recovered(path.now + 2)
     assert path.bbr.cwnd == before
 

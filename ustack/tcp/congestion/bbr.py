@@ -63,6 +63,7 @@ class Bbr:
         "_cycle_stamp",
         "_delivered",
         "_draw",
+        "_entering_recovery",
         "_extra_acked",
         "_extra_acked_delivered",
         "_extra_acked_filter",
@@ -174,6 +175,7 @@ class Bbr:
         self._max_inflight = self._initial
 
         self._in_recovery = False
+        self._entering_recovery = False  # with the ACK that is being digested
         self._recovery_rounds = 0
         self._packet_conservation = False
         self._undo: tuple[State, int, int, int] | None = None
@@ -231,7 +233,7 @@ class Bbr:
         """BBROnEnterFastRecovery (§5.6.4.4); the rest of it follows with the ACK's sample."""
         self._note_loss()
         self._save_cwnd()
-        self._in_recovery = self._packet_conservation = True
+        self._in_recovery = self._packet_conservation = self._entering_recovery = True
         self._recovery_rounds = self._lost_in_episode = 0
         self._start_round()
 
@@ -658,8 +660,12 @@ class Bbr:
         if self._in_recovery:  # BBRModulateCwndForRecovery (§5.6.4.4)
             if ack.newly_lost:
                 self.cwnd = max(self.cwnd - ack.newly_lost, self._mss)
-            if self._packet_conservation:
+            if self._entering_recovery:
                 self.cwnd = ack.in_flight + max(ack.newly_acked, self._mss)
+            elif self._packet_conservation:
+                # not less than before: what pacing has held back so far may go yet
+                self.cwnd = max(self.cwnd, ack.in_flight + ack.newly_acked)
+        self._entering_recovery = False
         if not self._packet_conservation:
             if self.full_bw_reached:
                 self.cwnd = min(self.cwnd + ack.newly_acked, self._max_inflight)
