@@ -564,7 +564,8 @@ class Socket(SocketBase):
         self._stack.configure(tcb, self.options.config, now)
         if level != c.IPPROTO_TCP:
             return
-        if name == c.TCP_NODELAY or (name == c.TCP_CORK and not self.options.cork):
+        # TCP_NODELAY lets go of what is held back, under TCP_CORK too; switched off it does nothing
+        if (name == c.TCP_NODELAY and value) or (name == c.TCP_CORK and not self.options.cork):
             self._uncork(now)
         elif name == c.TCP_QUICKACK:
             self._stack.quick_ack(tcb, self.options.quick_ack)
