@@ -10,6 +10,7 @@ from ustack.stack.send_room import memory_info
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.stack import Stack
 from ustack.tcp.ack_policy import is_dialogue
+from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION
 from ustack.tcp.congestion.bbr import Bbr
 from ustack.tcp.congestion.bbr_states import GAINS
 from ustack.tcp.handshake import timestamp
@@ -43,7 +44,9 @@ def connection_option(
             case c.SOL_SOCKET, c.SO_RCVBUF if not options.receive_buffer_fixed:
                 return 2 * tcb.receive_buffer.limit
             case c.IPPROTO_TCP, c.TCP_MAXSEG:
-                return tcb.snd.mss
+                # Linux: without an answer, the default less the timestamps that it has offered
+                offered = tcb.config.timestamps and not tcb.options_agreed
+                return tcb.snd.mss - TIMESTAMP_OPTION if offered else tcb.snd.mss
             case c.IPPROTO_TCP, c.TCP_QUICKACK:
                 return int(not is_dialogue(tcb))
             case c.IPPROTO_TCP, c.TCP_TIMESTAMP:

@@ -74,7 +74,10 @@ class Socket(SocketBase):
 
     def bind(self, address: str, port: int) -> None:
         """The socket has this local address; "" is every address, port 0 any free one."""
-        if self.bound is not None or self.tcb is not None:
+        tcb = self.tcb
+        over = tcb is not None and tcb.closed
+        bound = self.bound is not None and not (over and tcb is not None and tcb.passive)
+        if bound or (tcb is not None and not over):  # Linux: what accept() had bound ends with it
             raise os_error(errno.EINVAL)
         self.bound = Endpoint(unmapped(address), port)
         if port and any(self._excludes(other) for other in self._layer.sockets):
@@ -170,6 +173,9 @@ class Socket(SocketBase):
         """sendto() with MSG_FASTOPEN: connects and sends at once (RFC 7413, tcp(7))."""
         if not (address and self._stack.config.fast_open & CLIENT):
             raise os_error(errno.EOPNOTSUPP)
+        if self._connecting and not self._in_handshake():  # Linux: this ends the connect(), too
+            now = yield from self._await_handshake(now)
+            return (yield from self.send(data, flags & ~c.MSG_FASTOPEN, now))
         if self.tcb is not None or self.listener is not None:
             raise os_error(errno.EALREADY if self._in_handshake() else errno.EISCONN)
         if self._postponed is not None:
@@ -342,8 +348,8 @@ class Socket(SocketBase):
         """Up to `size` bytes; none at the end of the stream."""
         if flags & c.MSG_ERRQUEUE:
             return self._receive_error(size)
-        if flags & c.MSG_OOB:
-            raise os_error(errno.EINVAL)  # RFC 6093 §4: urgent data stays inline
+        if flags & c.MSG_OOB:  # RFC 6093 §4: urgent data stays inline
+            raise os_error(errno.ENOTCONN if self.listener is not None else errno.EINVAL)
         target = size if flags & c.MSG_WAITALL else max(1, min(self.options.low_water, size))
         deadline = deadline_after(self.options.receive_timeout_us, now)
         got = bytearray()
@@ -360,9 +366,9 @@ class Socket(SocketBase):
             else:
                 self._fill(got, size, now)
             count = len(got) + dropped
-            if count >= target or size == 0:
+            if count >= target or (size == 0 and self.tcb.receive_buffer.readable):
                 break
-            if not count and self.error:
+            if not count and self.error and not _fin_received(self.tcb):
                 raise os_error(self._take_error())
             if self._at_end():
                 break
@@ -571,8 +577,8 @@ class Socket(SocketBase):
             self._stack.quick_ack(tcb, self.options.quick_ack)
 
     def _check_fast_open(self, name: int) -> None:
-        """EINVAL once it is connected, EOPNOTSUPP where connect() has no Fast Open (tcp(7))."""
-        if self.tcb is not None:
+        """EINVAL while it is connected, EOPNOTSUPP where connect() has no Fast Open (tcp(7))."""
+        if self.tcb is not None and not self.tcb.closed:
             raise os_error(errno.EINVAL)
         if name == c.TCP_FASTOPEN_CONNECT and not self._stack.config.fast_open & CLIENT:
             raise os_error(errno.EOPNOTSUPP)
