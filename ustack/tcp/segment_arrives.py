@@ -557,9 +557,11 @@ def _grow(tcb: Tcb, acked: int, sent_at: int | None, now: int) -> None:  # hot
     congestion = tcb.congestion
     assert congestion is not None
     rtt = now - sent_at if sent_at is not None else None
-    limited = tcb.usage.limited
+    limited, mss = tcb.usage.limited, tcb.snd.mss
+    if tcb.snd.una == tcb.snd.small_end:  # Linux: a small segment is a segment, too
+        acked += -acked % mss
     if not limited and (cwnd := congestion.cwnd) < congestion.ssthresh:
-        limited = cwnd < 2 * tcb.usage.most
+        limited = cwnd < 2 * (tcb.usage.most + -tcb.usage.most % mss)
     congestion.on_ack(acked, tcb.scoreboard.in_flight, rtt, not limited, now)
 
 
