@@ -149,3 +149,21 @@ def test_a_rate_out_of_range_is_refused() -> None:
         TcpConfig(pacing_ss_ratio=0)
     with pytest.raises(ValueError, match="pacing_ca_ratio=1001: must lie between"):
         TcpConfig(pacing_ca_ratio=1001)
+
+
+@pytest.mark.parametrize("config", [TcpConfig(congestion="bbr"), TcpConfig(pacing=True)])
+def test_a_burst_that_was_chosen_for_small_segments_lets_a_large_one_go(config: TcpConfig) -> None:
+    """Segments take half of the largest window of the peer's: they grow with it."""
+    host = Host(tcp=config)
+    peer = Peer(host)
+    tcb = peer.establish(win=600, rtt=100 * MS)
+    host.send(tcb, b"x" * 3000)
+    host.advance(SECOND)
+    assert [len(reply.payload) for reply in peer.replies()][:2] == [300, 300]
+    small = tcb.snd.mss
+    peer.send(".", 1, 601, win=0)
+    peer.put(".", 1, 601, win=10_000)  # acknowledges nothing new
+    host.turn()
+    assert tcb.snd.mss > small
+    host.advance(SECOND)
+    assert sum(len(reply.payload) for reply in peer.replies()) >= tcb.snd.mss

@@ -181,6 +181,7 @@ def _send_paced(tcb: Tcb, pacer: Pacer, now: int, emit: Emit) -> bool:
             return False
         before = snd.nxt + board.bytes_resent
         burst = pacer.quantum or burst_size(pacer.rate, snd.mss, tcb.rtt.min_rtt)
+        burst = max(burst, snd.mss)  # it may have been chosen for smaller segments
         snd.gso_limit = min(limit, burst)
         done = _send_text(tcb, now, emit, burst)
         snd.gso_limit = limit

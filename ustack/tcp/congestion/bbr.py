@@ -215,6 +215,7 @@ class Bbr:
         """The sender's MSS changed (path MTU)."""
         self._mss = mss
         self.cwnd = max(self.cwnd, MIN_PIPE_CWND * mss)
+        self._set_send_quantum()
 
     def on_idle(self, idle_us: int, rto_us: int) -> None:
         """The model keeps what it knows for longer than an RTO."""
