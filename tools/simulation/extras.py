@@ -200,7 +200,8 @@ def weeks_of_silence(rng: random.Random, scenario: Scenario) -> Scenario:
     first, *others = scenario.dialogues
     size = min(first.client.size, 2000)
     client = replace(
-        first.client, size=size, writes=(max(size // 2, 1), size or 1),
+        first.client, size=size, abort_at=min(first.client.abort_at, size),
+        writes=(max(size // 2, 1), size or 1),
         write_pause_us=(24 * DAY, 27 * DAY),
     )  # fmt: skip
     quiet = {"keep_alive": False}

@@ -40,6 +40,7 @@ class Direction:
     allowed: int | None = None  # right edge that had been promised to this end
     peer: "Direction | None" = None  # the other end, as it was when this end first heard it
     ecn: EcnState = field(default_factory=EcnState)
+    fin: bool = False  # sent
     resets: int = 0  # RST sent
     texts: int = 0  # wire packets with text
     resets_got: int = 0
@@ -110,6 +111,7 @@ class Observer:
         again = packet.size > KEEP_ALIVE_OR_PROBE and seq + packet.size <= mine.end
         self._check_ecn(packet, mine, mine.peer or peers, again)
         mine.end = max(mine.end, seq + length)
+        mine.fin |= bool(flags & FIN)
         mine.texts += pieces(packet) if packet.size else 0
         if flags & ACK:
             self._acknowledgment(packet, mine, peers)
@@ -199,7 +201,7 @@ class Observer:
             mine.ack is not None
             and ack < mine.ack
             and self.ghosts
-            and (mine.resets or mine.resets_got)
+            and (mine.resets or mine.resets_got or _both_closed(mine, peers))
         ):
             mine.ack = None
         if mine.ack is not None and ack < mine.ack:
@@ -259,6 +261,11 @@ def reverse(flow: FlowKey) -> FlowKey:
 
 
 @lru_cache(maxsize=RECENT)
+def _both_closed(mine: Direction, peers: Direction) -> bool:
+    """Both FINs were sent, and each end has said that it has all."""
+    return mine.fin and peers.fin and mine.ack == peers.end and peers.ack == mine.end
+
+
 def parse(frame: bytes) -> Packet | None:
     """The TCP segment in `frame`; None for anything else, fragments and damaged ones included."""
     start = virtio.HEADER_LEN
