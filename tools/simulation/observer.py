@@ -260,12 +260,12 @@ def reverse(flow: FlowKey) -> FlowKey:
     return flow[2], flow[3], flow[0], flow[1]
 
 
-@lru_cache(maxsize=RECENT)
 def _both_closed(mine: Direction, peers: Direction) -> bool:
     """Both FINs were sent, and each end has said that it has all."""
     return mine.fin and peers.fin and mine.ack == peers.end and peers.ack == mine.end
 
 
+@lru_cache(maxsize=RECENT)
 def parse(frame: bytes) -> Packet | None:
     """The TCP segment in `frame`; None for anything else, fragments and damaged ones included."""
     start = virtio.HEADER_LEN
