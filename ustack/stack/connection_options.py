@@ -13,7 +13,7 @@ from ustack.tcp.ack_policy import is_dialogue
 from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION
 from ustack.tcp.congestion.bbr import Bbr
 from ustack.tcp.congestion.bbr_states import GAINS
-from ustack.tcp.handshake import timestamp
+from ustack.tcp.handshake import default_mss, timestamp
 from ustack.tcp.tcb import Tcb
 
 # struct tcp_bbr_info: low and high half of the bandwidth (bytes/s), µs, pacing and cwnd gain
@@ -44,9 +44,11 @@ def connection_option(
             case c.SOL_SOCKET, c.SO_RCVBUF if not options.receive_buffer_fixed:
                 return 2 * tcb.receive_buffer.limit
             case c.IPPROTO_TCP, c.TCP_MAXSEG:
+                if tcb.options_agreed:
+                    return tcb.snd.mss
                 # Linux: without an answer, the default less the timestamps that it has offered
-                offered = tcb.config.timestamps and not tcb.options_agreed
-                return tcb.snd.mss - TIMESTAMP_OPTION if offered else tcb.snd.mss
+                size = default_mss(tcb.fixed_headers)
+                return size - TIMESTAMP_OPTION if tcb.config.timestamps else size
             case c.IPPROTO_TCP, c.TCP_QUICKACK:
                 return int(not is_dialogue(tcb))
             case c.IPPROTO_TCP, c.TCP_TIMESTAMP:
