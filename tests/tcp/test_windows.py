@@ -331,3 +331,17 @@ def test_a_window_that_shrinks_to_nothing_is_probed() -> None:
         peer.send(".", 1, 1001, win=0)
     assert tcb.error is None
     assert peer.send(".", 1, 1001, win=4000)[0] == ". 1001:2001(1000) ack 1"
+
+
+def test_a_forged_segment_behind_the_fin_says_nothing_of_the_window() -> None:
+    """Else SND.WL1 would lie behind all that the peer can still send (RFC 9293 §3.10.7.4)."""
+    host, peer, tcb = established(win=1000)
+    host.send(tcb, b"x" * 3000)
+    peer.send("F.", 1, 1001, win=1000)
+    peer.heard()
+    peer.send(".", 500, 1001, b"forged", win=0)
+    peer.heard()
+    assert tcb.snd.wnd == 1000
+    peer.put(".", 2, 2001, win=5000)
+    host.turn()
+    assert tcb.snd.wnd == 5000

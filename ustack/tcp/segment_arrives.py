@@ -483,6 +483,8 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         if window > snd.max_wnd:
             window_grew(tcb, window)
         snd.wl1, snd.wl2 = seg.seq, ack
+        if tcb.rcv.fin is not None and seg.seq > tcb.rcv.fin:
+            snd.wl1 = tcb.rcv.nxt  # see _moves_window
     fin = snd.fin
     return fin is not None and una <= fin < ack
 
@@ -570,7 +572,9 @@ def _moves_window(tcb: Tcb, seg: Segment, window: int) -> bool:
 
     Linux: newer text before it, or a window that grows or closes; one that shrinks is no reason.
     """
-    snd = tcb.snd
+    snd, fin = tcb.snd, tcb.rcv.fin
+    if fin is not None and seg.seq > fin + 1:
+        return False  # not the peer's, whose FIN was its last: its true windows would be old
     return seg.seq > snd.wl1 or (seg.seq == snd.wl1 and (window > snd.wnd or not window))
 
 
