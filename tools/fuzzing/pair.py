@@ -283,8 +283,9 @@ class Pair:
         junk = random.randbytes(random.choice((0, 1, 20, 1200)))
         inside = random.randrange(rcv.nxt, rcv.adv + 1)
         kind = random.randrange(11)
-        if kind == 0:  # RFC 5961 §3: a RST anywhere but at RCV.NXT
+        if kind == 0:  # RFC 5961 §3: a RST anywhere but at RCV.NXT, and (Linux) at the FIN before
             seq = self.near(rcv.nxt, rcv.adv, inside)
+            seq += 2 * (rcv.fin is not None and seq == rcv.fin)
             return self.frame(tcb, RST, seq + (seq == rcv.nxt), snd.nxt)
         if kind == 1:  # RFC 5961 §4: a SYN anywhere
             flags = random.choice((SYN, SYN | ACK))

@@ -67,6 +67,13 @@ def expect(holds: bool, rule: str, subject: object = "") -> None:
         raise BrokenRule(f"{rule} {subject}" if subject else rule)
 
 
+def promised(tcb: Tcb) -> int:
+    """Bytes that may wait in the receive buffer, for they were offered: a smaller one changes
+    nothing of that."""
+    buffer, rcv = tcb.receive_buffer, tcb.rcv
+    return max(buffer.limit, buffer.ceiling, buffer.readable + rcv.adv - rcv.nxt)
+
+
 class Subject:
     """The stack, its device and its user."""
 
@@ -74,6 +81,7 @@ class Subject:
         self.setup = setup
         self.now = setup.start
         self.config = VARIANTS[setup.variant]
+        self._promised: dict[Tcb, int] = {}  # windows from before the receive buffer was changed
         self.stack = Stack(self.config, secret=bytes(range(16)), randrange=Random(1).randrange)
         self.steps: list[Step] = []
         self.tcbs: list[Tcb] = []  # those the user got, in this order
@@ -166,6 +174,7 @@ class Subject:
             stack.status(tcb, now)
         elif what == "configure":
             changes = RECONFIGURED[step.size % len(RECONFIGURED)]
+            self._promised[tcb] = max(self._promised.get(tcb, 0), promised(tcb))
             stack.configure(tcb, replace(tcb.config, **changes), now)  # type: ignore[arg-type]
         else:
             raise ValueError(f"unknown step {what!r}")
@@ -305,7 +314,7 @@ class Subject:
         connections = stack.connections()
         half_open = len(stack.half_open())
         for tcb in connections:
-            check_connection(tcb)
+            check_connection(tcb, promised=self._promised.get(tcb, 0))
             check_state(tcb)
             if tcb.dirty:
                 continue

@@ -7,8 +7,12 @@ from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from ustack.tcp.tcb import NEVER, Tcb
 
 
-def check_connection(tcb: Tcb) -> None:
-    """Raises BrokenRule if `tcb` contradicts itself, or waits for what no timer will bring."""
+def check_connection(tcb: Tcb, *, promised: int = 0) -> None:
+    """Raises BrokenRule if `tcb` contradicts itself, or waits for what no timer will bring.
+
+    `promised`: what was there or could still come when the user made the receive buffer smaller,
+    bytes.
+    """
     if tcb.closed or tcb.state in (CLOSED, TIME_WAIT):
         return
     snd, rcv, timers = tcb.snd, tcb.rcv, tcb.timers
@@ -23,7 +27,8 @@ def check_connection(tcb: Tcb) -> None:
         raise BrokenRule(f"{who}: RCV.NXT {rcv.nxt} beyond the window's edge {rcv.adv}")
     check_sending(tcb, who)
     buffer = tcb.receive_buffer
-    size = max(buffer.limit, buffer.ceiling)  # the limit is the window: with autotuning, it is less
+    # the limit is the window: with autotuning, it is less than the ceiling
+    size = max(buffer.limit, buffer.ceiling, promised)
     if tcb.fast_open is not None and tcb.passive:
         size += min(size, MAX_UNSCALED_WINDOW)  # text of the SYN; the SYN,ACK offers a whole window
     if buffer.readable > size + (1 << rcv.wscale):

@@ -1,7 +1,7 @@
 """The way from `transmit` to IP: what is handed over per segment."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ustack.tcp.tcb import Tcb
 from ustack.wire import Buffer
@@ -21,6 +21,7 @@ class Emit(Protocol):
         size: int,
         urgent: int,
         note: str,
+        /,
     ) -> bool:
         """`seq` is unwrapped, `window` the 16-bit field, `size` the bytes in `payload`.
 
@@ -55,19 +56,8 @@ def passing(
     """`emit` for one connection: `before` says what is sent instead of each, `after` is
     told what the device has taken."""
 
-    def pass_on(
-        tcb: Tcb,
-        seq: int,
-        flags: int,
-        window: int,
-        options: bytes,
-        payload: Sequence[Buffer],
-        size: int,
-        urgent: int,
-        note: str,
-    ) -> bool:
-        segment = Outgoing(seq, flags, window, options, payload, size, urgent, note)
-        segment = before(segment)
+    def pass_on(tcb: Tcb, /, *fields: Any) -> bool:
+        segment = before(Outgoing(*fields))
         if not emit(tcb, *segment):
             return False
         after(segment)
