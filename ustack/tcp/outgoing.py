@@ -3,17 +3,20 @@
 `transmit` and `probes` decide which one that is.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ustack.tcp import ack_policy
-from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION
 from ustack.tcp.emit import Emit
 from ustack.tcp.handshake import timestamp, timestamps
 from ustack.tcp.seq import MASK32
-from ustack.tcp.tcb import NEVER, REPORTED, Tcb
-from ustack.wire.tcp import URG
+from ustack.tcp.tcb import NEVER, REPORTED, Tcb, option_bytes
+from ustack.wire.tcp import MAX_OPTIONS_LEN, URG
 from ustack.wire.tcp_options import encode_options
 
 SACK_HEADER = 4  # bytes: NOP, NOP, kind, length (RFC 2018 §3)
 SACK_BLOCK = 8  # bytes
+LEAST_TEXT = 4  # bytes beside SACK blocks
 
 
 def acceptable_seq(tcb: Tcb) -> int:  # hot
@@ -55,23 +58,57 @@ def window_field(tcb: Tcb) -> int:  # hot
     return field
 
 
-def options_due(tcb: Tcb, now: int) -> bytes:
+def options_due(tcb: Tcb, now: int) -> bytes:  # hot
     """Timestamps, and SACK blocks while there is something to report."""
-    receive_buffer, rcv = tcb.receive_buffer, tcb.rcv
-    fin_waits = rcv.fin is not None and rcv.fin >= rcv.nxt
-    if tcb.sack_on and (receive_buffer.held or receive_buffer.duplicate is not None or fin_waits):
-        blocks = receive_buffer.sack_blocks()
-        if fin_waits:
-            _report_fin(blocks, rcv.fin)
-        room = tcb.path_mtu_payload - SACK_HEADER - (TIMESTAMP_OPTION if tcb.ts_on else 0)
-        if room < len(blocks) * SACK_BLOCK:  # a path MTU near 68 bytes
-            del blocks[max(room // SACK_BLOCK, 0) :]
-        return encode_options(
-            tsval=timestamp(tcb, now) if tcb.ts_on else None,
-            tsecr=tcb.ts_recent,
-            sack=tuple((a & MASK32, b & MASK32) for a, b in blocks),
-        )
-    return timestamps(tcb, now)
+    return sack_options(tcb, now) if tcb.sack_due else timestamps(tcb, now)
+
+
+def sack_options(tcb: Tcb, now: int) -> bytes:
+    """Timestamps and SACK blocks. A duplicate is reported once (RFC 2883 §4)."""
+    room = _most_blocks(tcb)
+    blocks = tcb.receive_buffer.sack_blocks()
+    if _fin_waits(tcb):
+        _report_fin(blocks, tcb.rcv.fin)
+    del blocks[room:]
+    if not blocks:
+        tcb.sack_due = False
+        return timestamps(tcb, now)
+    return encode_options(
+        tsval=timestamp(tcb, now) if tcb.ts_on else None,
+        tsecr=tcb.ts_recent,
+        sack=tuple((a & MASK32, b & MASK32) for a, b in blocks),
+    )
+
+
+def _most_blocks(tcb: Tcb) -> int:
+    """How many blocks there is room for, and for some text, though the path MTU be 68 bytes."""
+    room = min(tcb.path_mtu_payload - LEAST_TEXT, MAX_OPTIONS_LEN)
+    return max((room - SACK_HEADER - option_bytes(tcb)) // SACK_BLOCK, 0)
+
+
+def _fin_waits(tcb: Tcb) -> bool:
+    """The peer's FIN has come, behind a gap."""
+    rcv = tcb.rcv
+    return rcv.fin is not None and rcv.fin >= rcv.nxt
+
+
+@contextmanager
+def smaller_by_blocks(tcb: Tcb) -> Iterator[None]:
+    """While something is to be reported, text has SACK blocks beside it, and the less of it fits
+    into a segment (Linux tcp_current_mss())."""
+    snd, buffer = tcb.snd, tcb.receive_buffer
+    count = buffer.out_of_order + (buffer.duplicate is not None)
+    if _fin_waits(tcb) and tcb.rcv.fin != buffer.end:
+        count += 1
+    count = min(count, _most_blocks(tcb))
+    mss, limit = snd.mss, snd.gso_limit
+    if count:
+        snd.mss = max(mss - SACK_HEADER - count * SACK_BLOCK, min(mss, LEAST_TEXT))
+        snd.gso_limit = limit // mss * snd.mss
+    try:
+        yield
+    finally:
+        snd.mss, snd.gso_limit = mss, limit
 
 
 def _report_fin(blocks: list[tuple[int, int]], fin: int | None) -> None:
@@ -106,8 +143,7 @@ def send_segment(
             urgent = min(up - start, 0xFFFF)  # MUST-62
         elif tcb.snd.una >= up:
             tcb.snd.up = None
-    # never SACK blocks: the size of a segment must not depend on them
-    options = timestamps(tcb, now)
+    options = sack_options(tcb, now) if tcb.sack_due else timestamps(tcb, now)
     payload = tcb.send_buffer.views(start, end) if end > start else ()
     if not emit(tcb, start, flags, window_field(tcb), options, payload, end - start, urgent, note):
         return False
@@ -119,8 +155,7 @@ def text_left(tcb: Tcb, start: int, end: int, now: int) -> None:  # hot
     """[start, end) was emitted, for the first time or again; its segments acknowledge too."""
     if now - tcb.text_received_at < tcb.ato:
         ack_policy.answered(tcb)
-    if not tcb.receive_buffer.held:
-        acknowledged(tcb)
+    acknowledged(tcb)
     tcb.last_data_sent_at = now
     size, mss = end - start, tcb.snd.mss
     if size > mss:

@@ -8,6 +8,7 @@ from ustack.tcp.outgoing import (
     acknowledged,
     options_due,
     send_segment,
+    smaller_by_blocks,
     window_field,
 )
 from ustack.tcp.tcb import NEVER, Tcb
@@ -18,7 +19,9 @@ def send_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
     """A zero-window probe, a keep-alive, or an ACK with a reason of its own."""
     snd, note = tcb.snd, tcb.probe_due
     if note == "tail loss probe":
-        sent = _send_tail_probe(tcb, now, emit)
+        full = tcb.snd.mss
+        with smaller_by_blocks(tcb):
+            sent = _send_tail_probe(tcb, full, now, emit)
     elif note == "zero-window probe":
         sent = _send_window_probe(tcb, now, emit)
     elif note == "keep-alive":
@@ -34,9 +37,12 @@ def send_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
     return sent
 
 
-def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
+def _send_tail_probe(tcb: Tcb, full: int, now: int, emit: Emit) -> bool:
     """One segment that makes the peer say what it has: new text if there is any, whatever the
-    congestion window says, else the last segment again (RFC 8985 §7.3)."""
+    congestion window says, else the last segment again (RFC 8985 §7.3).
+
+    `full`: bytes in a segment without SACK blocks. Linux: what they leave no room for waits.
+    """
     snd, board, buffer = tcb.snd, tcb.scoreboard, tcb.send_buffer
     if not board.in_flight or tcb.tail_probe_end is not None:
         return True
@@ -55,11 +61,11 @@ def _send_tail_probe(tcb: Tcb, now: int, emit: Emit) -> bool:
         snd.max = max(snd.max, end)
         board.sent(start, end, now)
     else:
-        span = board.last(snd.mss, buffer.last_mark(), buffer.end)
+        span = board.last(full, buffer.last_mark(), buffer.end)
         assert span is not None
-        start, end = span
+        start, end = span[0], min(span[1], span[0] + snd.mss)
         text_end = min(end, buffer.end)
-        flags = ACK | PSH if text_end > start else ACK
+        flags = ACK | PSH if text_end > start and end == span[1] else ACK
         if end > text_end:
             flags |= FIN
         if not send_segment(tcb, start, text_end, flags, now, emit, tcb.probe_due):

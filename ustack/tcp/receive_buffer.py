@@ -118,10 +118,14 @@ class ReceiveBuffer:
         return bytes(out)
 
     def clear(self) -> None:
-        """Drop everything: the user closed or the connection ended."""
+        """Drop everything: the connection has ended."""
+        self.drop_unread()
+        self.drop_out_of_order()
+
+    def drop_unread(self) -> None:
+        """Drop what is in order: nobody will read it. The rest is still to be reported (SACK)."""
         self._chunks.clear()
         self.readable = 0
-        self.drop_out_of_order()
 
     def drop_out_of_order(self) -> None:
         """Forget the blocks behind gaps. The peer keeps them until they are acknowledged."""

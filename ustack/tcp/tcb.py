@@ -248,6 +248,7 @@ class Tcb:
         "reset_due",
         "retransmits",
         "rtt",
+        "sack_due",
         "sack_on",
         "sampler",
         "scoreboard",
@@ -339,6 +340,7 @@ class Tcb:
         self.syn_due = False
         self.ack_now = False
         self.ack_soon = False  # once the user has had the chance to answer with data
+        self.sack_due = False  # something may have to be reported in SACK blocks
         self.flush_now = False  # this ACK must not be merged with later ones of the batch
         self.ack_owed = 0  # bytes received since the last ACK
         self.quick_acks = 0  # ACKs still to be sent without delay

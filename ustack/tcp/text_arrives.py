@@ -42,9 +42,10 @@ def receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     if start < nxt:
         if start + seg.len <= nxt:
             old_text(tcb, start, start + seg.len)
-        elif tcb.sack_on and payload:
+            tcb.ack_now = True
+        elif tcb.sack_on and payload:  # told when the rest of it is acknowledged
             receive_buffer.duplicate = (start, min(end, nxt))
-        tcb.ack_now = True
+            tcb.sack_due = True
         payload = payload[nxt - start :]
         start = nxt
     if end - start < len(payload):
@@ -75,6 +76,7 @@ def old_text(tcb: Tcb, start: int, end: int) -> None:
     ack_policy.hurry(tcb, tcb.config.quick_acks)
     if tcb.sack_on:
         tcb.receive_buffer.duplicate = (start, min(end, tcb.rcv.nxt))
+        tcb.sack_due = True
 
 
 def text_after_fin(tcb: Tcb, seg: Segment) -> Reset | None:
@@ -96,6 +98,7 @@ def text_after_fin(tcb: Tcb, seg: Segment) -> Reset | None:
 def _wait_behind_a_gap(tcb: Tcb, start: int, payload: Buffer) -> None:
     """`payload` does not begin at RCV.NXT. Its ACK is a duplicate (RFC 5681 §4.2)."""
     tcb.counters.out_of_order += 1
+    tcb.sack_due = tcb.sack_on
     if payload:
         memory_pressure.insert(tcb, start, payload)
     size = min(len(payload), tcb.rcv.mss)
@@ -119,7 +122,7 @@ def _take_in_order(tcb: Tcb, seg: Segment, payload: Buffer, now: int) -> None:  
         receive_buffer.append(payload)
         nxt += len(payload)
     tcb.counters.bytes_received += nxt - rcv.nxt
-    if ack_policy.text_arrived(tcb, len(payload), seg.flags, now):
+    if ack_policy.text_arrived(tcb, len(seg.payload), seg.flags, now):
         buffer_sizes.segment_size_known(tcb, rcv.mss_seen)
     tcb.text_received_at = now
     tcb.ack_owed += nxt - rcv.nxt

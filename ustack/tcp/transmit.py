@@ -17,6 +17,7 @@ from ustack.tcp.outgoing import (
     acknowledged,
     options_due,
     send_segment,
+    smaller_by_blocks,
     text_left,
     window_field,
 )
@@ -69,15 +70,13 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
         or (tcb.fin_queued and (snd.fin is None or snd.nxt <= snd.fin))
         or board.owed
     ):
-        if tcb.pacer is not None:
-            done = _send_paced(tcb, tcb.pacer, now, emit)
-        elif not board.in_flight and _is_lone(tcb, snd):
+        if tcb.sack_due:
+            with smaller_by_blocks(tcb):
+                done = _send_due(tcb, now, emit)
+        elif not board.in_flight and tcb.pacer is None and _is_lone(tcb, snd):
             done = _send_lone(tcb, now, emit)
-        elif tcb.config.cut_segments:
-            done = _send_cut(tcb, now, emit)
         else:
-            quantum = SUPER_QUANTUM if snd.gso_limit > snd.mss else QUANTUM
-            done = _send_text(tcb, now, emit, quantum)
+            done = _send_due(tcb, now, emit)
     if tcb.probe_due and not send_probe(tcb, now, emit):
         return False
     owed = tcb.ack_owed
@@ -94,6 +93,16 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
             return False
         acknowledged(tcb)
     return done
+
+
+def _send_due(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
+    """Text leaves: in bursts, in pieces, or as much as the device takes at once."""
+    if tcb.pacer is not None:
+        return _send_paced(tcb, tcb.pacer, now, emit)
+    if tcb.config.cut_segments:
+        return _send_cut(tcb, now, emit)
+    quantum = SUPER_QUANTUM if tcb.snd.gso_limit > tcb.snd.mss else QUANTUM
+    return _send_text(tcb, now, emit, quantum)
 
 
 def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
@@ -333,6 +342,8 @@ def _send_burst(tcb: Tcb, limit: int, now: int, emit: Emit) -> int:  # hot
     start, step = snd.nxt, snd.gso_limit
     count = min(limit, tcb.send_buffer.end - start, snd.una + snd.wnd - start) // step
     if count < 2 or snd.up is not None or tcb.marks is not None or tcb.ecn is not None:
+        return 0
+    if tcb.sack_due:
         return 0
     options, window, views = timestamps(tcb, now), window_field(tcb), tcb.send_buffer.views
     flags = ACK | PSH  # Linux: PSH on what is cut into several segments
