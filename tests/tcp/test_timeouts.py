@@ -302,7 +302,7 @@ def test_the_user_timeout_ends_a_connection_without_progress(version: int) -> No
     peer.heard()
     host.advance(2 * SECOND)
     assert isinstance(tcb.error, ConnectionTimedOut)
-    assert "R. 2:2(0) ack 1" in peer.heard()
+    assert peer.heard() == []  # no RST: Linux tcp_write_err()
     assert host.is_clean()
 
 

@@ -64,6 +64,12 @@ def _send_tail_probe(tcb: Tcb, full: int, now: int, emit: Emit) -> bool:
         span = board.last(full, buffer.last_mark(), buffer.end)
         assert span is not None
         start, end = span[0], min(span[1], span[0] + snd.mss)
+        edge = snd.una + snd.wnd
+        if start < edge:
+            end = min(end, edge)
+        elif start > snd.una:  # the window was taken back (SHLD-16): the oldest is next
+            tcb.timers.rto = max(board.head_sent_at() + tcb.rtt.rto, now + 1)
+            return True
         text_end = min(end, buffer.end)
         flags = ACK | PSH if text_end > start and end == span[1] else ACK
         if end > text_end:

@@ -584,6 +584,8 @@ def _window_opened(tcb: Tcb, now: int) -> None:
     tcb.persist_shift = 0
     if tcb.stalled_since == NEVER:
         tcb.timers.user = NEVER  # the first probe had started it
+    if tcb.scoreboard.in_flight and not tcb.config.probe_with_text:
+        return  # Linux: the retransmission timer goes on
     tcb.rtt.reset_backoff()
     if tcb.retransmits or tcb.probes:
         tcb.retransmits = tcb.probes = 0

@@ -33,7 +33,7 @@ def timeout(tcb: Tcb, now: int) -> None:
     """
     timers = tcb.timers
     if now >= timers.user:
-        finish_and_reset(tcb, tcb.soft_error or ConnectionTimedOut("user timeout"))
+        finish(tcb, tcb.soft_error or ConnectionTimedOut("user timeout"))
         return
     if now >= timers.fin_wait_2:
         timers.fin_wait_2 = NEVER
@@ -100,6 +100,9 @@ def _syn_timeout(tcb: Tcb, now: int) -> None:
 
 def _retransmission_timeout(tcb: Tcb, now: int) -> None:
     """RFC 6298 §5.4 to 5.6; R1 and R2 of RFC 9293 §3.8.3."""
+    if not (tcb.snd.wnd or tcb.config.probe_with_text or tcb.detached):
+        _shut_window_timeout(tcb, now)
+        return
     board = tcb.scoreboard
     tcb.retransmits += 1
     if _give_up(tcb, now, tcb.retransmits if tcb.snd.wnd else tcb.probes + 1):
@@ -108,7 +111,7 @@ def _retransmission_timeout(tcb: Tcb, now: int) -> None:
     _advise(tcb)
     tcb.rtt.back_off()
     tcb.timers.rto = now + tcb.rtt.rto
-    if not tcb.snd.wnd:
+    if not tcb.snd.wnd and tcb.config.probe_with_text:
         # The window was pulled back over what is in flight: probe it (MUST-35), and do not let
         # silence about text beyond the edge end the connection while probes are answered.
         tcb.retransmits -= 1
@@ -116,15 +119,31 @@ def _retransmission_timeout(tcb: Tcb, now: int) -> None:
         tcb.probe_due = "zero-window probe"
         tcb.recovery.resend_all(board, tcb.snd.nxt)  # once the window lets it; no congestion
         return
+    mtu_probing.timed_out(tcb, now)
+    _lose_all(tcb, now, repeated=tcb.retransmits > 1)
+
+
+def _shut_window_timeout(tcb: Tcb, now: int) -> None:
+    """The peer has taken its window back over what is in flight. Linux: the oldest segment, sent
+    again whole, is the window probe (MUST-35), and only a silent peer is given up (MUST-37)."""
+    if now - tcb.last_received_at > 2 * tcb.config.max_rto_us:
+        finish(tcb, tcb.soft_error or ConnectionTimedOut("window probes unanswered"))
+        return
+    tcb.rtt.back_off()
+    tcb.timers.rto = now + tcb.rtt.rto
+    _lose_all(tcb, now, repeated=False)
+
+
+def _lose_all(tcb: Tcb, now: int, *, repeated: bool) -> None:
+    """What is in flight counts as lost, and the oldest segment of it goes again at once."""
     assert tcb.congestion is not None
     tcb.timers.pto = tcb.timers.reorder = NEVER
-    mtu_probing.timed_out(tcb, now)
     tcb.recovery.on_rto(
-        board,
+        tcb.scoreboard,
         tcb.congestion,
         una=tcb.snd.una,
         nxt=tcb.snd.nxt,
-        repeated=tcb.retransmits > 1,
+        repeated=repeated,
         frto=tcb.config.frto,
         # Linux: the handshake tells nothing of how long text is on its way
         patience_us=tcb.rtt.latest if tcb.snd.una > tcb.snd.iss + 1 else 0,

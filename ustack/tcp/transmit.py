@@ -509,6 +509,8 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     assert entry is not None
     start = entry.start
     edge = snd.una + snd.wnd  # SHLD-16: inside the window only
+    if edge <= start == snd.una and not tcb.config.probe_with_text:
+        edge = start + snd.mss  # Linux: it is the window probe
     end = min(entry.end, start + snd.gso_limit, edge)
     if end < buffer.end or end > start + snd.mss:
         end = buffer.resend_end(start, end, snd.mss)
