@@ -88,7 +88,8 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         | (4 if info.snd_wscale or info.rcv_wscale else 0)
         | (8 if info.ecn else 0)
         | (16 if info.ecn_seen else 0)
-        | (32 if info.syn_data else 0),
+        | (32 if info.syn_data else 0)
+        | (128 if info.fast_open_child else 0),
         "tcpi_fastopen_client_fail": info.fastopen_client_fail,
         "tcpi_snd_wscale": info.snd_wscale,
         "tcpi_rcv_wscale": info.rcv_wscale,

@@ -187,7 +187,7 @@ class Socket(SocketBase):
         assert self.tcb is not None
         taken = len(self.tcb.send_buffer)
         if self._nonblocking(flags):
-            if taken or not len(data):
+            if taken:
                 return taken
             raise os_error(errno.EINPROGRESS)
         view = memoryview(data)
@@ -355,6 +355,9 @@ class Socket(SocketBase):
         got = bytearray()
         dropped = 0
         while True:
+            if self._postponed is not None:
+                now = yield from self._block(flags, now, deadline)
+                continue
             if self.listener is not None or self.tcb is None:
                 if self.error:
                     raise os_error(self._take_error())
@@ -428,6 +431,10 @@ class Socket(SocketBase):
         if self.listener is not None:
             if how != c.SHUT_WR:
                 self._stop_listening(now)
+            return
+        if self._postponed is not None:  # Linux: as in SYN-SENT
+            self._postponed = None
+            self.error = errno.ECONNRESET
             return
         if self.tcb is None or self.tcb.closed:
             raise os_error(errno.ENOTCONN)

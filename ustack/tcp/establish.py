@@ -92,7 +92,11 @@ def established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -
         if tcb.retransmits > 1 and tcb.congestion is not None:
             tcb.congestion.on_rto(0, 0, now, repeated=True)  # RFC 6928 §2: begin with one segment
     elif not sent_twice and tcb.timers.rto is not NEVER:
-        tcb.rtt.sample(now - tcb.last_data_sent_at, snd.una, snd.nxt)
+        fast = tcb.fast_open
+        if fast is None:
+            tcb.rtt.sample(now - tcb.last_data_sent_at, snd.una, snd.nxt)
+        elif not tcb.passive or seg.ack == snd.iss + 1:  # else text that left later tells it
+            tcb.rtt.sample(now - fast.syn_at, snd.una, snd.nxt)
     tcb.retransmits = 0
     tcb.rtt.reset_backoff()
     tcb.stalled_since = NEVER
@@ -100,7 +104,10 @@ def established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -
     snd.una = snd.iss + 1
     snd.nxt = max(snd.nxt, snd.una)
     snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.wscale
-    snd.max_wnd = snd.wnd if tcb.passive else max(snd.max_wnd, snd.wnd)
+    if not tcb.passive or tcb.fast_open is not None:  # Linux: also what the peer's SYN said
+        snd.max_wnd = max(snd.max_wnd, snd.wnd)
+    else:
+        snd.max_wnd = snd.wnd
     bound_segments(tcb)
     snd.wl1, snd.wl2 = seg.seq, seg.ack
     tcb.events |= CONNECTED

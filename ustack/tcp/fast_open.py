@@ -41,6 +41,7 @@ class FastOpen:
         "experimental",
         "resent",
         "size",
+        "syn_at",
         "text_acked",
     )
 
@@ -48,6 +49,7 @@ class FastOpen:
         self.cookie = cookie  # on the next SYN or SYN,ACK, None: no option
         self.asked = cookie is not None  # our SYN had the option
         self.experimental = cookie is not None and cookie.experimental
+        self.syn_at = 0  # µs, when our SYN or SYN,ACK left last
         self.size = 0  # bytes of text on our SYN
         self.resent = False  # our SYN had to be sent again
         self.text_acked = False  # text on a SYN was acknowledged with it

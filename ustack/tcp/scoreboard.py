@@ -488,6 +488,18 @@ class Scoreboard:
                 return entry
         raise AssertionError("what is owed is in no range")
 
+    def join_lost(self, entry: SentRange, most: int) -> None:
+        """The ranges right behind `entry`, which is from `next_lost`, that are lost and were not
+        resent since become part of it, up to `most` bytes. Linux tcp_retrans_try_collapse()."""
+        ranges, index = self._ranges, bisect_left(self._starts, entry.start) + 1
+        while index < len(ranges):
+            following = ranges[index]
+            if not following.lost or following.resent or following.end - entry.start > most:
+                return
+            entry.end = following.end
+            entry.copies = max(entry.copies, following.copies)
+            del ranges[index], self._starts[index]
+
     def resend(self, start: int, end: int, now: int, segments: int = 1) -> None:
         """[start, end), the beginning of a range from `next_lost`, has been sent again."""
         index = bisect_left(self._starts, start)

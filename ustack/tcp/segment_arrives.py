@@ -411,7 +411,7 @@ def _text_on_syn_answered(tcb: Tcb, fast: FastOpen, ack: int, resent: bool, now:
     fast.text_acked = not board.in_flight
     if not fast.text_acked:
         fast.client_fail = SYN_RETRANSMITTED if resent else DATA_NOT_ACKED
-        board.mark_all_lost()
+        tcb.recovery.resend_all(board, snd.nxt)
         tcb.timers.rto = now + tcb.rtt.rto
 
 

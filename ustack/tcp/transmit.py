@@ -125,6 +125,7 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
     snd.nxt = max(snd.nxt, snd.iss + 1 + size)
     snd.max = max(snd.max, snd.nxt)
     if tcb.fast_open is not None:
+        tcb.fast_open.syn_at = now
         tcb.fast_open.cookie = None  # RFC 7413 §4.2.2: not on a SYN that is sent again
     tcb.last_data_sent_at = now
     tcb.timers.rto = now + tcb.rtt.rto
@@ -508,6 +509,8 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     entry = board.next_lost()
     assert entry is not None
     start = entry.start
+    if entry.end - start < snd.mss:
+        board.join_lost(entry, snd.mss)
     edge = snd.una + snd.wnd  # SHLD-16: inside the window only
     if edge <= start == snd.una and not tcb.config.probe_with_text:
         edge = start + snd.mss  # Linux: it is the window probe

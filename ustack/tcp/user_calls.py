@@ -269,6 +269,7 @@ class TcpInfo:
     received_octets: tuple[int, ...]  # payload by ECN field; the same
     delivered_octets: tuple[int, ...]
     timer: tuple[str, int] | None
+    fast_open_child: bool = False  # a SYN with a cookie, or without a need for one, has opened it
     syn_data: bool = False  # text on a SYN was acknowledged with it (RFC 7413)
     fastopen_client_fail: int = 0  # Linux: 1 no cookie, 2 text not acknowledged, 3 SYN resent
 
@@ -372,5 +373,6 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         delivered_octets=octets[1],
         timer=(running, left) if timers[running] != NEVER else None,
         syn_data=tcb.fast_open is not None and tcb.fast_open.text_acked,
+        fast_open_child=tcb.fast_open is not None and tcb.passive,
         fastopen_client_fail=tcb.fast_open.client_fail if tcb.fast_open is not None else 0,
     )
