@@ -20,7 +20,7 @@ class Run:
         self.environment = Environment()
         self.waited: list[int] = []
         self.dropping: list[bool] = []
-        commands = Commands(
+        self.commands = commands = Commands(
             self.environment,
             allow_shell=False,
             wait=self.waited.append,
@@ -77,7 +77,7 @@ def test_sleep_wants_seconds(text: str) -> None:
         Run(text)
 
 
-@pytest.mark.parametrize("text", ["reboot", "dd if=/dev/zero", "ip link set lo up"])
+@pytest.mark.parametrize("text", ["reboot", "dd if=/dev/zero", "ip tunnel add t0"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ScriptFailure, match=r"t\.pkt:1: refused to run"):
         Run(text)
@@ -115,7 +115,7 @@ def test_a_pipeline_that_says_no_fails(question: str) -> None:
 
 
 def test_an_unknown_filter_is_said() -> None:
-    with pytest.raises(ScriptFailure, match="no filter 'sed"):
+    with pytest.raises(ScriptFailure, match="refused to run 'sed s"):
         Run("nstat | sed s/a/b/")
 
 
@@ -158,3 +158,71 @@ def test_the_defaults_beside_the_script_are_taken(tmp_path: Path) -> None:
     run = Run("./defaults.sh", position)
     assert run.environment.tcp.sack is True
     assert run.environment.tcp.slow_start_after_idle is False
+
+
+def test_the_sockets_are_in_proc_as_linux_writes_them() -> None:
+    run = Run("true")
+    run.sockets[:] = [ListedSocket("LISTEN", "192.168.0.1:8080", "*:*")]
+    run.commands.run('grep " 0A " /proc/net/tcp /proc/net/tcp6 | grep ":1F90"', HERE)
+    run.commands.run("grep -q '0: 0100A8C0:1F90 00000000:0000 0A' /proc/net/tcp", HERE)
+    run.sockets[:] = [ListedSocket("ESTABLISHED", "fd00::1:8080", "fd00::2:80")]
+    run.commands.run(
+        "cat /proc/net/tcp6 | grep -c '000000FD000000000000000001000000:1F90' | grep 1", HERE
+    )
+    with pytest.raises(ScriptFailure, match="says no"):
+        run.commands.run("grep :1F90 /proc/net/tcp", HERE)
+
+
+def test_counters_are_in_proc() -> None:
+    Run("grep TcpExt: /proc/net/netstat 2>/dev/null | grep -q ' BeyondWindow '")
+    Run("[ $(nstat -az | awk '/BeyondWindow/ {print $2}') -eq 2 ]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "false || true",
+        "! false",
+        "if [ 1 = 2 ]; then reboot; else sysctl -q net.ipv4.tcp_sack=1; fi",
+        "if false; then\n reboot\nfi",
+        'X=1; [ $X = 1 ] && [ -n "$X" ]',
+        "echo 'a b' > /tmp/x; grep -q '^a' < /tmp/x",
+        "echo 0 | tee /proc/sys/net/ipv4/tcp_sack && [ $(sysctl -n net.ipv4.tcp_sack) = 0 ]",
+        "python3 -c 'import time; time.sleep(0.1)'",
+        "sh -c 'true && true'",
+        "ip route get 192.0.2.1 | cat",
+        "test $(echo x y | cut -d' ' -f2) = y",
+        "true # no comment; reboot",
+        "nstat -n; iptables -F; tc -s qdisc show dev tun0",
+    ],
+)
+def test_the_shell_knows_lists_conditions_and_words(text: str) -> None:
+    Run(text)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("false", "'false' says no"),
+        ("true; [ 1 -gt 2 ]", "says no"),
+        ("exit 1", "'exit 1' says no"),
+        ("if true; then true", "if without fi"),
+        ("echo 'a", "' without an end"),
+        ('echo "a', '" without an end'),
+        ("for i in 1 2; do true; done", "refused to run 'for"),
+        ("tcpdump -i tun0 &", "refused to run 'tcpdump -i tun0 &?'"),
+        ("true |", "'true |'|nothing"),
+        ("echo >", "a file is missing"),
+        ("cat /nowhere", "there is no file /nowhere"),
+        ("sysctl -q net.ipv4.tcp_nonsense=1 || false", "says no"),
+    ],
+)
+def test_what_the_shell_does_not_do_is_said(text: str, said: str) -> None:
+    with pytest.raises(ScriptFailure, match=said):
+        Run(text)
+
+
+def test_a_script_beside_it_is_run(tmp_path: Path) -> None:
+    (tmp_path / "clear.sh").write_text("#!/bin/sh\nset -e\nsysctl -q -w net.ipv4.tcp_sack=0\n")
+    run = Run("./clear.sh", Position(str(tmp_path / "t.pkt"), 1))
+    assert run.environment.tcp.sack is False

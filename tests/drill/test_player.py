@@ -198,10 +198,10 @@ def test_snippets_see_tcp_info_of_their_moment_and_share_names() -> None:
 
 
 def test_an_unknown_command_is_refused_unless_a_shell_is_allowed() -> None:
-    text = "0 `test 1 = 1`\n+0 close(9) = -1"
-    assert "refused to run 'test 1 = 1'" in failure(text)
+    text = "0 `sed -n p /dev/null`\n+0 close(9) = -1"
+    assert "refused to run 'sed -n p /dev/null'" in failure(text)
     assert play(text, allow_shell=True).passed
-    assert "exit status 1" in play("0 `test 1 = 2`\n", allow_shell=True).lines[0]
+    assert "exit status 1" in play("0 `expr 1 = 2`\n", allow_shell=True).lines[0]
 
 
 def test_settings_without_a_knob_are_said_and_unknown_ones_are_errors() -> None:

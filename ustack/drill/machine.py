@@ -20,7 +20,9 @@ _COUNTERS = {
     "fast-open-overflow": "TcpExtTCPFastOpenListenOverflow",
     "fast-open-cookie-requests": "TcpExtTCPFastOpenCookieReqd",
     "fast-open-blackhole": "TcpExtTCPFastOpenBlackhole",
+    "tcp-signature-missing": "TcpExtTCPMD5NotFound",
     "tcp-signature-unexpected": "TcpExtTCPMD5Unexpected",
+    "tcp-signature-wrong": "TcpExtTCPMD5Failure",
     "tcp-checksum": "TcpInCsumErrors",
     "udp-no-port": "UdpNoPorts",
     "udp-received": "UdpInDatagrams",
@@ -33,18 +35,17 @@ _COUNTERS = {
 }
 
 
-def counters(stack: Stack) -> dict[str, int]:
-    """By Linux's names."""
-    found = {name: stack.counters[ours] for ours, name in _COUNTERS.items()}
-    connections = [tcb.counters for tcb in stack.connections()]
+def counters(stack: Stack | None) -> dict[str, int]:
+    """By Linux's names; all are 0 where there is no stack yet."""
+    found = {name: stack.counters[ours] if stack else 0 for ours, name in _COUNTERS.items()}
+    tcbs = stack.connections() if stack else []
+    connections = [tcb.counters for tcb in tcbs]
     found["TcpExtTCPChallengeACK"] = sum(each.challenge_acks for each in connections)
     found["TcpExtBeyondWindow"] = sum(each.beyond_window for each in connections)
     found["TcpInSegs"] = sum(each.segments_in for each in connections)
     found["TcpOutSegs"] = sum(each.segments_out for each in connections)
-    found["TcpRetransSegs"] = sum(tcb.scoreboard.retransmissions for tcb in stack.connections())
-    found["TcpCurrEstab"] = sum(
-        tcb.state in (ESTABLISHED, CLOSE_WAIT) for tcb in stack.connections()
-    )
+    found["TcpRetransSegs"] = sum(tcb.scoreboard.retransmissions for tcb in tcbs)
+    found["TcpCurrEstab"] = sum(tcb.state in (ESTABLISHED, CLOSE_WAIT) for tcb in tcbs)
     found["TcpExtTCPDSACKRecv"] = sum(each.dsacks_received for each in connections)
     return found
 

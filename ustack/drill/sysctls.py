@@ -22,6 +22,7 @@ class Environment:
     tcp: TcpConfig = field(default_factory=lambda: TcpConfig(mtu_probing=0))  # as Linux
     stack: StackConfig = field(default_factory=StackConfig)
     notes: list[str] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)  # values by name, as last set
     tunnel_port: int | None = None  # UDP port for TCP in UDP, 0: none; None: nobody has said
 
     def note(self, text: str) -> None:
@@ -345,9 +346,71 @@ DEFAULTS_SH: Mapping[str, str] = {
 }
 
 
+# Settings of what lies beside TCP, or of FreeBSD, in their hundreds
+_ELSEWHERE = tuple(
+    """net.inet. net.inet6. kern. net.core. net.mptcp. net.netfilter. vm. fs. kernel. net.ipv4.conf.
+    net.ipv6.conf. net.ipv4.neigh. net.ipv6.neigh. net.ipv4.route. net.ipv6.route. net.ipv4.icmp
+    net.ipv6.icmp net.ipv4.igmp net.ipv4.udp net.ipv4.ipfrag net.ipv6.ip6frag net.ipv4.inet_peer
+    net.ipv4.fib net.ipv6.mld net.ipv4.nexthop""".split()
+)
+# The other settings of TCP and IP that Linux 6.18 has
+_OTHERS = frozenset(
+    """tcp_allowed_congestion_control tcp_ao_aggregate_icmps tcp_backlog_ack_defer
+    tcp_child_ehash_entries tcp_comp_sack_delay_ns tcp_comp_sack_rtt_percent
+    tcp_comp_sack_slack_ns tcp_early_demux tcp_ehash_entries tcp_fwmark_accept tcp_l3mdev_accept
+    tcp_max_reordering tcp_min_rtt_wlen tcp_plb_cong_thresh tcp_plb_idle_rehash_rounds
+    tcp_plb_rehash_rounds tcp_plb_suspend_rto_sec tcp_rcvbuf_low_rtt tcp_thin_dupack
+    tcp_tw_recycle tcp_tw_reuse_delay tcp_max_ssthresh tcp_abc tcp_cookie_size
+    ip_autobind_reuse ip_dynaddr ip_early_demux ip_forward ip_forward_use_pmtu ip_nonlocal_bind
+    ip_local_reserved_ports ip_unprivileged_port_start fwmark_reflect raw_l3mdev_accept
+    auto_flowlabels flowlabel_consistency flowlabel_reflect flowlabel_state_ranges bindv6only
+    ip6_forward max_dst_opts_number max_hbh_opts_number min_pmtu mtu_expires""".split()
+)
+# What Linux 6.18 says of some before anybody has set them
+_DEFAULTS = {
+    "tcp_timestamps": "1",
+    "tcp_sack": "1",
+    "tcp_dsack": "1",
+    "tcp_window_scaling": "1",
+    "tcp_ecn": "2",
+    "tcp_fastopen": "1",
+    "tcp_syncookies": "1",
+    "tcp_syn_retries": "6",
+    "tcp_synack_retries": "5",
+    "tcp_retries2": "15",
+    "tcp_congestion_control": "cubic",
+    "tcp_available_congestion_control": "reno cubic",
+    "tcp_slow_start_after_idle": "1",
+    "tcp_recovery": "1",
+    "tcp_early_retrans": "3",
+    "tcp_frto": "2",
+    "tcp_reordering": "3",
+    "tcp_fin_timeout": "60",
+    "tcp_moderate_rcvbuf": "1",
+    "tcp_mtu_probing": "0",
+    "tcp_min_tso_segs": "2",
+    "tcp_rmem": "4096 131072 6291456",
+    "tcp_wmem": "4096 16384 4194304",
+    "ip_default_ttl": "64",
+    "tcp_rto_min_us": "200000",
+    "tcp_rto_max_ms": "120000",
+}
+
+
+def _dotted(name: str) -> str:
+    return name.strip().replace("/", ".").removeprefix(".proc.sys.")
+
+
+def read_setting(environment: Environment, name: str) -> str:
+    """What `sysctl -n name` prints; "" where nobody has set it and we do not know."""
+    name = _dotted(name)
+    return environment.written.get(name) or _DEFAULTS.get(name.removeprefix("net.ipv4."), "")
+
+
 def write_setting(environment: Environment, name: str, value: str) -> None:
     """Sets what `sysctl -w name=value` sets. Raises UnknownSetting."""
-    name = name.strip().replace("/", ".").removeprefix(".proc.sys.")
+    name = _dotted(name)
+    environment.written[name] = " ".join(value.split())
     short = name.removeprefix("net.ipv4.").removeprefix("net.ipv6.")
     setter = _LINUX.get(short) or _FREEBSD.get(name)
     if setter is not None:
@@ -355,7 +418,7 @@ def write_setting(environment: Environment, name: str, value: str) -> None:
     elif short in _FIXED:
         if _FIXED[short] and _FIXED[short] != value.strip():
             environment.note(f"sysctl {name}={value.strip()} has no knob in ustack")
-    elif name.startswith(("net.inet.", "net.inet6.", "kern.", "net.core.", "net.mptcp.")):
+    elif name.startswith(_ELSEWHERE) or short in _OTHERS:
         environment.note(f"sysctl {name}={value.strip()} has no knob in ustack")
     else:
         raise UnknownSetting(f"unknown sysctl '{name}'")

@@ -92,7 +92,7 @@ class VirtualHost:
             wait=self._pass_time,
             drop_output=self._set_drops_output,
             machine=Machine(
-                lambda: counters(self.stack) if self._stack else {},
+                lambda: counters(self._stack),
                 lambda: sockets(self.stack) if self._stack else [],
             ),
         )
