@@ -33,10 +33,10 @@ from ustack.drill.constants import CONSTANTS
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.fragments import Defragmenter
 from ustack.drill.host import Message, Snapshot, Task
-from ustack.drill.lexer import Position
 from ustack.drill.packets import LivePacket
 from ustack.drill.parser import COMMAND_LINE, read_script
 from ustack.drill.player import Player
+from ustack.drill.positions import Position
 from ustack.drill.run import find_scripts, plays_in
 from ustack.drill.script import Settings
 from ustack.drill.settings import IP_VERSIONS, Option

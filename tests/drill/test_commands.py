@@ -6,8 +6,8 @@ import pytest
 
 from ustack.drill.commands import Commands
 from ustack.drill.failure import ScriptFailure
-from ustack.drill.lexer import Position
 from ustack.drill.pipelines import ListedSocket, Machine
+from ustack.drill.positions import Position
 from ustack.drill.sysctls import Environment
 
 HERE = Position("t.pkt", 1)

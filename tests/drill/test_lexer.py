@@ -107,7 +107,7 @@ def test_ifdef_selects_lines_and_keeps_their_numbers() -> None:
 
 
 def test_ifdef_without_endif_is_an_error_with_its_line() -> None:
-    with pytest.raises(MalformedFile, match=r"t\.pkt:2: #ifdef without #endif"):
+    with pytest.raises(MalformedFile, match=r"t\.pkt:2: #if without #endif"):
         kinds("a\n#ifdef X\nb")
 
 
@@ -126,7 +126,43 @@ def test_what_is_no_token_is_an_error_with_file_and_line(text: str, message: str
         kinds(text)
 
 
-@pytest.mark.parametrize("directive", ["if", "elif"])
-def test_what_no_preprocessor_here_knows_is_an_error(directive: str) -> None:
-    with pytest.raises(MalformedFile, match=rf"t\.pkt:2: #{directive} is not supported"):
-        kinds(f"#ifdef X\n#{directive} Y\nb\n#endif")
+@pytest.mark.parametrize(
+    "condition, holds",
+    [
+        ("1", True),
+        ("0", False),
+        ("0x10 == 16", True),
+        ("defined(A)", True),
+        ("defined B", False),
+        ("!defined(B)", True),
+        ("defined(A) && !defined(B)", True),
+        ("defined(B) || A == 5", True),
+        ("A >= 5 && (B || A < 4)", False),
+        ("LINUX", True),
+        ("B // nobody said", False),
+    ],
+)
+def test_if_selects_by_expressions(condition: str, holds: bool) -> None:
+    text = f"#if {condition}\nyes\n#else\nno\n#endif"
+    found = tokenize(text, "t.pkt", {"A": "5", "LINUX": "word"})[0].text
+    assert found == ("yes" if holds else "no")
+
+
+def test_of_the_branches_the_first_that_holds_is_taken() -> None:
+    text = "#if 0\na\n#elif X == 1\nb\n#elif 1\nc\n#else\nd\n#endif\ne"
+    assert texts(text) == ["c", "e"]
+    assert texts(text, X="1") == ["b", "e"]
+
+
+def test_inside_of_what_is_left_out_nothing_is_taken() -> None:
+    assert texts("#if 0\n#if 1\na\n#else\nb\n#endif\n#else\nc\n#endif") == ["c"]
+
+
+def test_a_comment_of_a_snippet_is_no_directive() -> None:
+    assert len(kinds("%{\n#if it rains\n#else\nx = 1\n}%")) == 1
+
+
+@pytest.mark.parametrize("condition", ["", "&&", "(1", "1 2)", "defined(", "a @ b", "1 +", "08"])
+def test_what_is_no_condition_is_said(condition: str) -> None:
+    with pytest.raises(MalformedFile, match=r"t\.pkt:2: '.*' is no condition"):
+        kinds(f"#ifdef X\n#elif {condition}\nb\n#endif")

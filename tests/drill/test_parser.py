@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ustack.drill.lexer import Position
 from ustack.drill.parser import COMMAND_LINE, parse_script
+from ustack.drill.positions import Position
 from ustack.drill.script import (
     AccEcn,
     Anything,

@@ -3,7 +3,7 @@
 import pytest
 
 from ustack.drill.failure import ScriptFailure
-from ustack.drill.lexer import Position
+from ustack.drill.positions import Position
 from ustack.drill.snippets import Snippets
 
 HERE = Position("t.pkt", 7)

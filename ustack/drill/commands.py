@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ustack.config import SECOND
 from ustack.drill.failure import ScriptFailure
-from ustack.drill.lexer import Position
 from ustack.drill.pipelines import FILTERS, SOURCES, Machine, filtered, shown
+from ustack.drill.positions import Position
 from ustack.drill.proc_files import proc_net
 from ustack.drill.shell import Outcome, Shell, ShellError, Unknown
 from ustack.drill.sysctls import (

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ustack.drill.lexer import Kind, Position, Token
+from ustack.drill.lexer import Kind, Token
+from ustack.drill.positions import Position
 from ustack.errors import MalformedFile
 
 MAX16 = 0xFFFF

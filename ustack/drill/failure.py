@@ -1,6 +1,6 @@
 """Why a script did not pass."""
 
-from ustack.drill.lexer import Position, one_line
+from ustack.drill.positions import Position, one_line
 
 
 class ScriptFailure(Exception):

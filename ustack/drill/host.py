@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ustack.drill.lexer import Position
 from ustack.drill.packets import LivePacket
+from ustack.drill.positions import Position
 from ustack.stack.error_queue import ControlMessage
 from ustack.stack.socket_base import Call
 

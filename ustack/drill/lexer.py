@@ -3,7 +3,7 @@
 Owns what a word, a number and a comment is; knows nothing of events. The longest match wins, and
 among equal lengths the earlier rule. `-D NAME=value` replaces a word here, so the parser never
 sees a definition. Lines `#ifdef NAME`, `#ifndef NAME`, `#else` and `#endif` (the FreeBSD scripts
-have them) select text before anything else is read.
+have them), `#if` and `#elif` select text before anything else is read: see `conditions`.
 """
 
 import re
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NoReturn
 
-from ustack.errors import MalformedFile
-
-LONGEST_MESSAGE = 300  # characters
+from ustack.drill.conditions import select
+from ustack.drill.positions import Position
 
 
 class Kind(Enum):
@@ -33,27 +32,6 @@ class Kind(Enum):
     ADDRESS = "address"
     CHARACTER = "character"
     END = "end of file"
-
-
-def one_line(message: str) -> str:
-    """The message without line breaks and not too long to read."""
-    text = " ".join(message.split())
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 3]}..."
-
-
-@dataclass(slots=True, frozen=True)
-class Position:
-    """Where something stands in a script."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
-
-    def error(self, message: str) -> MalformedFile:
-        """The error to raise for what stands here: one line, whatever the message quotes."""
-        return MalformedFile(f"{self}: {one_line(message)}")
 
 
 @dataclass(slots=True, frozen=True)
@@ -102,7 +80,6 @@ _RULES_BY_FIRST = {
     for first in string.printable
 }
 _BLANK = re.compile(r"(?:[ \t\r\n\f]+|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
-_DIRECTIVE = re.compile(r"^[ \t]*#(ifdef|ifndef|elif|if|else|endif)\b[ \t]*(\w*)")
 _QUOTES = {Kind.STRING: (1, 1), Kind.COMMAND: (1, 1), Kind.CODE: (2, 2)}
 _UNCLOSED = {'"': "string", "`": "command", "%{": "code snippet", "/*": "comment"}
 
@@ -119,7 +96,7 @@ RESERVED = frozenset(
 
 def tokenize(text: str, file: str, definitions: Mapping[str, str]) -> list[Token]:
     """All tokens of `text`, ended by one END token; raises MalformedFile at what is no token."""
-    text = _select(text, file, definitions)
+    text = select(text, file, definitions)
     tokens: list[Token] = []
     at, line, adjacent = 0, 1, False
     while True:
@@ -175,34 +152,3 @@ def _defined(value: str, word: Token) -> Token:
         kind = Kind.INTEGER if re.fullmatch(r"-?[0-9]+", value) else Kind.WORD
         return Token(kind, value, word.position, word.adjacent)
     return Token(Kind.INTEGER, str(number), word.position, word.adjacent)
-
-
-def _select(text: str, file: str, definitions: Mapping[str, str]) -> str:
-    """`text` with the lines that #ifdef leaves out made empty, so that line numbers stay."""
-    if "#" not in text:
-        return text
-    lines = text.split("\n")
-    open_blocks: list[tuple[bool, Position]] = []
-    for index, line in enumerate(lines):
-        found = _DIRECTIVE.match(line)
-        position = Position(file, index + 1)
-        # Outside of a block, "#else" can only be a comment in a snippet of Python.
-        if found is None or (found[1] not in ("ifdef", "ifndef") and not open_blocks):
-            if not all(taken for taken, _ in open_blocks):
-                lines[index] = ""
-            continue
-        lines[index] = ""
-        directive, name = found[1], found[2]
-        if directive in ("if", "elif"):
-            raise position.error(f"#{directive} is not supported; there are #ifdef and #ifndef")
-        if directive in ("ifdef", "ifndef"):
-            if not name:
-                raise position.error(f"#{directive} without a name")
-            open_blocks.append(((name in definitions) == (directive == "ifdef"), position))
-        elif directive == "else":
-            open_blocks[-1] = (not open_blocks[-1][0], open_blocks[-1][1])
-        else:
-            open_blocks.pop()
-    if open_blocks:
-        raise open_blocks[-1][1].error("#ifdef without #endif")
-    return "\n".join(lines)

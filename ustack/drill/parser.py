@@ -8,8 +8,9 @@ from pathlib import Path
 from ustack.drill.constants import ERRNO
 from ustack.drill.cursor import Cursor
 from ustack.drill.expressions import parse_expression, parse_list
-from ustack.drill.lexer import Kind, Position, Token, tokenize
+from ustack.drill.lexer import Kind, Token, tokenize
 from ustack.drill.packet_parser import parse_packet
+from ustack.drill.positions import Position
 from ustack.drill.script import (
     CodeEvent,
     CommandEvent,

@@ -10,7 +10,6 @@ from errno import errorcode
 from ustack.drill.constants import ERRNO
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.host import Host, Task
-from ustack.drill.lexer import Position
 from ustack.drill.mapping import MappingError, SocketsUnderTest
 from ustack.drill.matcher import (
     StampCheck,
@@ -24,6 +23,7 @@ from ustack.drill.matcher import (
 )
 from ustack.drill.notation import packet_text, time_text
 from ustack.drill.packets import LivePacket, build_icmp, build_tcp, build_udp, ip_of, other_packet
+from ustack.drill.positions import Position
 from ustack.drill.script import (
     CodeEvent,
     CommandEvent,

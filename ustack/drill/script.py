@@ -8,7 +8,7 @@ matcher compares like with like and one printer serves both.
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ustack.drill.lexer import Position
+from ustack.drill.positions import Position
 from ustack.wire.tcp import AE, CWR, ECE
 
 ACE_FLAGS = AE | CWR | ECE  # the AccECN counter (RFC 9768 §3.1), most significant bit first

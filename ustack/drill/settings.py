@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ustack.drill.lexer import Position
+from ustack.drill.positions import Position
 from ustack.drill.script import Settings
 
 IP_VERSIONS = ("ipv4", "ipv6", "ipv4-mapped-ipv6")

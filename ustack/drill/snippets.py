@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 
 from ustack.drill.failure import ScriptFailure
-from ustack.drill.lexer import Position
+from ustack.drill.positions import Position
 from ustack.tcp.user_calls import TcpInfo
 from ustack.wire.ecn import CE, ECT0, ECT1
 

@@ -15,10 +15,10 @@ from ustack.drill.failure import ScriptFailure
 from ustack.drill.fragments import Defragmenter
 from ustack.drill.freebsd import as_freebsd
 from ustack.drill.host import Snapshot, Task
-from ustack.drill.lexer import Position
 from ustack.drill.machine import counters, sockets
 from ustack.drill.packets import LivePacket
 from ustack.drill.pipelines import Machine
+from ustack.drill.positions import Position
 from ustack.drill.script import Settings
 from ustack.drill.snippets import LINUX_STATES, bbr_info, memory_info, tcp_info
 from ustack.drill.sysctls import Environment
