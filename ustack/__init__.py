@@ -4,7 +4,7 @@
 a Linux machine is made by `ustack.runtime.tun.tun`, which stays out of here: it needs a TUN.
 """
 
-from ustack.config import StackConfig, TcpConfig
+from ustack.config import Md5Key, StackConfig, TcpConfig
 from ustack.device.base import Device
 from ustack.device.channel import ChannelDevice
 from ustack.device.impair import ImpairConfig, ImpairDevice, parse_impair
@@ -56,6 +56,7 @@ __all__ = [
     "LinkConfig",
     "MalformedFile",
     "MalformedPacket",
+    "Md5Key",
     "Network",
     "NetworkUnreachable",
     "NoBufferSpace",

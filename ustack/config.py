@@ -2,8 +2,25 @@
 keeps the configuration it was opened with."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 SECOND = 1_000_000  # µs
+
+
+MAX_MD5_KEY = 80  # bytes; Linux TCP_MD5SIG_MAXKEYLEN
+
+
+@dataclass(slots=True, frozen=True)
+class Md5Key:
+    """A key of RFC 2385 for all segments to and from `peers`: an address, or one with a prefix."""
+
+    peers: str
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """ValueError for what is no address, or no key."""
+        ip_network(self.peers, strict=False)
+        _within("the length of an MD5 key", len(self.key), 1, MAX_MD5_KEY)
 
 
 @dataclass(slots=True, frozen=True)
@@ -112,6 +129,7 @@ class TcpConfig:
     fast_open_no_cookie: bool = False  # text on a SYN is taken, or sent, without a cookie
 
     # Security
+    md5_keys: tuple[Md5Key, ...] = ()  # RFC 2385: with these peers all segments are signed
     rfc1337: bool = False  # True: RST is ignored in TIME-WAIT
     challenge_ack_interval_us: int = 500_000  # RFC 5961 §7 per connection; Linux invalid_ratelimit
 

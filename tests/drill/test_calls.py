@@ -125,12 +125,45 @@ def test_options_of_freebsd_alone_are_noted_both_ways() -> None:
     assert passes(LISTEN + f"+0 getsockopt(3, IPPROTO_TCP, TCP_FUNCTION_BLK, {block}, [36]) = 0")
 
 
-def test_signed_segments_are_said_not_to_be_supported() -> None:
-    option = LISTEN + "+0 setsockopt(3, SOL_TCP, TCP_MD5SIG, [1], 4) = "
-    assert "t.pkt:6: TCP_MD5SIG is not supported" in failure(option + "0")
+def test_authentication_with_tcp_ao_is_said_not_to_be_supported() -> None:
+    option = LISTEN + "+0 setsockopt(3, SOL_TCP, TCP_AO_ADD_KEY, [1], 4) = "
+    assert "t.pkt:6: TCP_AO_ADD_KEY is not supported" in failure(option + "0")
     assert passes(option + "-1 ENOPROTOOPT")
-    with pytest.raises(MalformedFile, match="TCP_MD5SIG is not supported"):
-        passes(LISTEN + "+0 < S 0:0(0) win 9 <mss 1000,md5 valid>")
+
+
+def test_the_switch_of_freebsd_signs_with_the_secret() -> None:
+    switch = "+0 setsockopt(3, IPPROTO_TCP, TCP_MD5SIG, [1], 4) = "
+    syn = "+0 < S 0:0(0) win 9999 <md5 valid,mss 1000,nop,nop>\n"
+    signed = LISTEN + switch + "0\n" + syn
+    assert passes(signed + "+0 > S. 0:0(0) ack 1 <nop,nop,md5 valid,mss 1460>")
+    assert passes("--tcp_md5_secret=other\n" + signed + "+0 > S. 0:0(0) ack 1 <...>")
+    assert "<nop,nop,md5 " in failure(signed + "+0 > S. 0:0(0) ack 1 <mss 1460>")
+    assert passes(LISTEN + switch + "-1 EINVAL")  # on Linux it is a structure
+    asked = "+0 getsockopt(3, IPPROTO_TCP, TCP_MD5SIG, [%d], [4]) = 0\n"
+    off = "+0 setsockopt(3, IPPROTO_TCP, TCP_MD5SIG, [0], 4) = 0\n"
+    assert passes(LISTEN + asked % 0 + off + switch + "0\n" + asked % 1 + off + asked % 0)
+    with pytest.raises(MalformedFile, match="1 to 80 bytes"):
+        passes(f"--tcp_md5_secret={'x' * 81}\n" + LISTEN)
+
+
+def test_a_wrong_digest_is_not_valid() -> None:
+    line = "+0 < S 0:0(0) win 9999 <mss 1000>\n+0 > S. 0:0(0) ack 1 <mss 1460,md5 valid,nop,nop>"
+    assert "expected <mss 1460,md5 valid,nop,nop>, actual <mss 1460>" in failure(LISTEN + line)
+
+
+def test_without_capabilities_some_options_are_refused() -> None:
+    mark = "+0 setsockopt(3, SOL_SOCKET, SO_MARK, [1], 4) = "
+    for dropped in ("cap_set()", "cap_set(NONE)", "cap_set(CAP_SYS_ADMIN|CAP_NET_BIND_SERVICE)"):
+        assert passes(LISTEN + mark + f"0\n+0 {dropped} = 0\n" + mark + "-1 EPERM (why)")
+    for kept in ("cap_set([CAP_NET_ADMIN])", "cap_set(ALL)"):
+        assert passes(LISTEN + f"+0 {kept} = 0\n" + mark + "0")
+    taken = LISTEN + "+0 cap_set(CAP_NET_ADMIN|CAP_NET_RAW, 0) = 0\n"
+    assert passes(taken + mark + "-1 EPERM\n+0 cap_set(CAP_NET_ADMIN, 1) = 0\n" + mark + "0")
+    priority = "+0 setsockopt(3, SOL_SOCKET, SO_PRIORITY, [%d], 4) = %s\n"
+    assert passes(taken + priority % (6, "0") + priority % (7, "-1 EPERM"))
+    congestion = '+0 setsockopt(3, IPPROTO_TCP, TCP_CONGESTION, "%s", %d) = %s\n'
+    assert passes(taken + congestion % ("reno", 4, "0") + congestion % ("bbr", 3, "-1 EPERM"))
+    assert "names of capabilities" in failure(LISTEN + '+0 cap_set("all") = 0')
 
 
 def test_nstat_counts_segments_datagrams_and_connections() -> None:

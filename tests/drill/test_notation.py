@@ -19,6 +19,7 @@ from ustack.drill.script import PacketEvent
         "> . ...(10) ack 1 <nop,nop,TS val ... ecr 5!>",
         "< 80 > 90 S 5:5(0)! win 0 <FO 0011>",
         "< S 5:5(0) win 0 <FOEXP,md5 00112233,nop,eol>",
+        "< S 5:5(0) win 0 <md5 valid,gen 30 001122,nop>",
         "> . 1:1(0) ack 1 /udp(9811 > 1)",
         "> udp (1000)",
         "< udp 5000 > 6000 (20)",

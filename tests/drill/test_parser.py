@@ -27,6 +27,7 @@ from ustack.drill.script import (
     Packet,
     PacketEvent,
     Quoted,
+    RawOption,
     Sack,
     SackPermitted,
     Script,
@@ -164,6 +165,10 @@ def test_every_tcp_option_is_read() -> None:
         Nop(),
         Nop(),
     )
+    assert options("md5 valid,nop,nop") == (Md5(bytes(16), valid=True), Nop(), Nop())
+    for written in ("gen 77 0011", "gen 77:0011", "gen 77 4 0011", "gen 0x4d:4:0x0011"):
+        assert options(written) == (RawOption(77, b"\0\x11"),)
+    assert options("gen 77,nop,nop") == (RawOption(77, b""), Nop(), Nop())
     assert options("ECN e1b 1 ceb 2 e0b 3,nop") == (AccEcn(174, (1, 2, 3)), Nop())
     assert options("nop,nop,nop,ECN e0b 5") == (Nop(), Nop(), Nop(), AccEcn(172, (5,)))
     assert options("nop,nop,TS val ... ecr 5!") == (Nop(), Nop(), Timestamp(None, 5, True))

@@ -238,7 +238,7 @@ def test_a_port_where_nobody_listens_answers_with_a_reset() -> None:
 
 
 def test_what_is_not_supported_is_said_with_its_line(tmp_path: Path) -> None:
-    assert "t.pkt:1: cap_set() is not supported" in failure("0 cap_set() = 0")
+    assert "t.pkt:1: psp_rx_assoc() is not supported" in failure("0 psp_rx_assoc() = 0")
     assert "tunnels are not supported" in failure("0 < ipv4 10.0.0.1 > 10.0.0.2: S 0:0(0) win 100")
     assert "unknown symbol 'SO_NONSENSE'" in failure(
         LISTEN + "+0 setsockopt(3, SOL_SOCKET, SO_NONSENSE, [1], 4) = 0"

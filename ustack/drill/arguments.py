@@ -5,7 +5,7 @@ Every function raises ScriptFailure, with the line of the event, for what it can
 
 import ipaddress
 
-from ustack.drill.constants import value_of
+from ustack.drill.constants import CONSTANTS, value_of
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.script import (
     Anything,
@@ -21,6 +21,9 @@ from ustack.drill.script import (
 )
 
 INT, LONG = 4, 8  # bytes
+SOCKADDR_STORAGE = 128  # bytes, and the largest key of TCP_MD5SIG:
+MD5_KEY = 80
+AF_INET, AF_INET6 = CONSTANTS["AF_INET"], CONSTANTS["AF_INET6"]
 
 
 def count(event: SyscallEvent, *allowed: int) -> None:
@@ -157,6 +160,17 @@ def _struct_bytes(event: SyscallEvent, value: Struct) -> bytes:
     if keys in (("tv_sec", "tv_usec"), (None, None)):
         return b"".join(each.to_bytes(LONG, "little", signed=True) for each in numbers)
     raise ScriptFailure(event.position, "this structure is not supported")
+
+
+def md5_key(address: str, key: bytes) -> bytes:
+    """A struct tcp_md5sig of Linux for that peer; no key takes it back."""
+    packed = ipaddress.ip_address(address).packed
+    if len(packed) == 4:
+        sockaddr = AF_INET.to_bytes(2, "little") + bytes(2) + packed
+    else:
+        sockaddr = AF_INET6.to_bytes(2, "little") + bytes(6) + packed
+    sizes = bytes(2) + len(key).to_bytes(2, "little") + bytes(4)  # flags, prefix; key; interface
+    return sockaddr.ljust(SOCKADDR_STORAGE, b"\0") + sizes + key.ljust(MD5_KEY, b"\0")
 
 
 def epoll_data(event: SyscallEvent, entry: Struct) -> int:

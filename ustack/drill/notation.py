@@ -128,6 +128,8 @@ def option_text(option: TcpOption) -> str:
             return f"TS val {val_text} ecr {ecr_text}"
         case FastOpen(cookie, experimental):
             return f"{'FOEXP' if experimental else 'FO'} {cookie.hex()}".rstrip()
+        case Md5(_, True):
+            return "md5 valid"
         case Md5(digest):
             return f"md5 {digest.hex()}".rstrip()
         case AccEcn(kind, counters):
@@ -135,7 +137,7 @@ def option_text(option: TcpOption) -> str:
             pairs = zip(order, counters, strict=False)
             return "ECN " + " ".join(f"{name} {value}" for name, value in pairs)
         case RawOption(kind, data):
-            return f"kind {kind} {data.hex()}".rstrip()
+            return f"gen {kind} {data.hex()}".rstrip()
 
 
 def _icmp_text(packet: IcmpPacket, ipv6: bool) -> str:

@@ -20,6 +20,7 @@ from ustack.drill.script import (
     Nop,
     Packet,
     Quoted,
+    RawOption,
     Sack,
     SackPermitted,
     Settings,
@@ -29,7 +30,7 @@ from ustack.drill.script import (
     UdpPacket,
     WindowScale,
 )
-from ustack.drill.tcp_options import MAX_OPTIONS, encode_options
+from ustack.drill.tcp_options import DIGEST_SIZE, MAX_OPTIONS, encode_options
 from ustack.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG
 
 FLAG_LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "U": URG, "E": ECE, "W": CWR, "A": AE}
@@ -267,12 +268,14 @@ def _option(cursor: Cursor, inbound: bool) -> TcpOption:
         case "FO" | "FOEXP":
             return FastOpen(_hex_blob(cursor), experimental=word == "FOEXP")
         case "md5":
-            if cursor.at_word("valid"):
-                raise position.error("md5 valid: TCP_MD5SIG is not supported, write the digest out")
+            if cursor.accept_word("valid"):
+                return Md5(bytes(DIGEST_SIZE), valid=True)
             digest = _hex_blob(cursor)
             if len(digest) > 16:
                 raise position.error("an MD5 digest has at most 16 bytes")
             return Md5(digest)
+        case "gen":
+            return _generic(cursor)
         case "ECN" | "AccECN0" | "AccECN1":
             return _acc_ecn(cursor)
     raise position.error(f"unknown TCP option '{word}'")
@@ -303,6 +306,29 @@ def _hex_blob(cursor: Cursor) -> bytes:
         return bytes.fromhex(token.text)
     except ValueError:
         raise token.position.error(f"'{token.text}' is no even number of hex digits") from None
+
+
+def _generic(cursor: Cursor) -> RawOption:
+    """`gen KIND`, `gen KIND HEX` or `gen KIND LENGTH HEX`, with or without colons between them."""
+    kind = cursor.number("kind", 2, 255)
+    cursor.accept(":")
+    first = _hex_text(cursor)
+    cursor.accept(":")
+    second = _hex_text(cursor)
+    text = first if second is None else second
+    try:
+        data = bytes.fromhex((text or "").removeprefix("0x"))
+    except ValueError:
+        raise cursor.position.error(f"'{text}' is no even number of hex digits") from None
+    if second is not None and int(first or "0", 0) != len(data) + 2:
+        raise cursor.position.error(f"the length of the option is {len(data) + 2}, not {first}")
+    return RawOption(kind, data)
+
+
+def _hex_text(cursor: Cursor) -> str | None:
+    if cursor.token.kind in (Kind.WORD, Kind.INTEGER, Kind.HEX):
+        return cursor.take().text
+    return None
 
 
 def _acc_ecn(cursor: Cursor) -> AccEcn:

@@ -3,9 +3,10 @@
 Knows no socket and no mapping. Payloads are zeros in both directions (language §1).
 """
 
+import hashlib
 from dataclasses import dataclass
 
-from ustack.drill.script import IcmpPacket, IpInfo, Quoted, TcpOption, TcpPacket, UdpPacket
+from ustack.drill.script import IcmpPacket, IpInfo, Md5, Quoted, TcpOption, TcpPacket, UdpPacket
 from ustack.drill.tcp_options import decode_options, encode_options
 from ustack.errors import MalformedPacket
 from ustack.wire import icmp, ipv4, ipv6, tcp, udp
@@ -58,8 +59,11 @@ class LivePacket:
 # Building
 
 
-def build_tcp(packet: TcpPacket, endpoints: Endpoints) -> bytes:
-    """The IP packet for `packet`, whose numbers are already those of the wire."""
+def build_tcp(packet: TcpPacket, endpoints: Endpoints, secret: bytes = b"") -> bytes:
+    """The IP packet for `packet`, whose numbers are already those of the wire.
+
+    `secret`: the key of a digest that is to be valid.
+    """
     header = tcp.encode(
         endpoints.source_port,
         endpoints.destination_port,
@@ -70,12 +74,39 @@ def build_tcp(packet: TcpPacket, endpoints: Endpoints) -> bytes:
         options=encode_options(packet.options or ()),
         urgent=packet.urgent,
     )
-    segment = _with_checksum(
-        header + bytes(packet.length), tcp.CHECKSUM_OFFSET, ipv4.TCP, endpoints
-    )
+    text = bytes(packet.length)
+    if any(isinstance(option, Md5) and option.valid for option in packet.options or ()):
+        digest = md5_digest(endpoints, header, text, secret)
+        signed = tuple(
+            Md5(digest) if isinstance(option, Md5) and option.valid else option
+            for option in packet.options or ()
+        )
+        header = header[: tcp.HEADER_LEN] + encode_options(signed)
+    segment = _with_checksum(header + text, tcp.CHECKSUM_OFFSET, ipv4.TCP, endpoints)
     if packet.udp_ports is not None:
         return build_udp_payload(segment, packet.udp_ports, packet.ip, endpoints)
     return _ip(packet.ip, endpoints, ipv4.TCP, segment)
+
+
+def md5_digest(endpoints: Endpoints, header: bytes, text: bytes, secret: bytes) -> bytes:
+    """The signature of a segment (RFC 2385 §2.0): pseudo-header, header without options and with a
+    checksum of zero, text, key."""
+    length = len(header) + len(text)
+    if len(endpoints.source) == 16:  # RFC 8200 §8.1
+        pseudo = length.to_bytes(4, "big") + ipv4.TCP.to_bytes(4, "big")
+    else:
+        pseudo = ipv4.TCP.to_bytes(2, "big") + length.to_bytes(2, "big")
+    at = tcp.CHECKSUM_OFFSET
+    fixed = header[:at] + bytes(2) + header[at + 2 : tcp.HEADER_LEN]
+    signed = endpoints.source + endpoints.destination + pseudo + fixed + text + secret
+    return hashlib.md5(signed, usedforsecurity=False).digest()
+
+
+def is_signed(live: LivePacket, secret: bytes) -> bool:
+    """Whether a digest among its options is that of the packet."""
+    header = live.data[live.ip_header_length : len(live.data) - len(live.payload)]
+    right = md5_digest(live.endpoints, header, live.payload, secret)
+    return Md5(right) in live.options
 
 
 def build_udp(packet: UdpPacket, endpoints: Endpoints) -> bytes:

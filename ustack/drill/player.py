@@ -22,7 +22,15 @@ from ustack.drill.matcher import (
     joins,
 )
 from ustack.drill.notation import packet_text, time_text
-from ustack.drill.packets import LivePacket, build_icmp, build_tcp, build_udp, ip_of, other_packet
+from ustack.drill.packets import (
+    LivePacket,
+    build_icmp,
+    build_tcp,
+    build_udp,
+    ip_of,
+    is_signed,
+    other_packet,
+)
 from ustack.drill.positions import Position
 from ustack.drill.script import (
     CodeEvent,
@@ -30,10 +38,12 @@ from ustack.drill.script import (
     Event,
     IcmpPacket,
     IpInfo,
+    Md5,
     Packet,
     PacketEvent,
     Script,
     SyscallEvent,
+    TcpOption,
     TcpPacket,
     TimeKind,
     UdpPacket,
@@ -208,7 +218,7 @@ class Player:
         match packet:
             case TcpPacket():
                 live, endpoints = self._sockets.inbound(packet)
-                data = build_tcp(live, endpoints)
+                data = build_tcp(live, endpoints, self._settings.md5_secret)
             case IcmpPacket():
                 message, endpoints, quoted = self._sockets.icmp(packet)
                 data = build_icmp(message, endpoints, quoted)
@@ -246,6 +256,8 @@ class Player:
         if not self._settings.strict_segments:
             self._collect(event, packet, pieces, until)
         actual = socket.to_script(pieces[-1], packet)
+        if _wants_valid_digest(packet) and all(map(self._is_signed, pieces)):
+            actual = replace(actual, options=tuple(map(_as_valid, actual.options or ())))
         if len(pieces) > 1:
             total = sum(len(piece.payload) for piece in pieces)
             opening = socket.to_script(first, packet)
@@ -264,6 +276,9 @@ class Player:
             differences.append(late)
         if differences:
             self._mismatch(event, packet, actual, pieces[-1].time_us, differences)
+
+    def _is_signed(self, live: LivePacket) -> bool:
+        return is_signed(live, self._settings.md5_secret)
 
     def _collect(
         self, event: PacketEvent, packet: TcpPacket, pieces: list[LivePacket], until: int | None
@@ -489,3 +504,12 @@ class Player:
         else:
             text = packet_text(seen.packet, seen.inbound, self._settings.ipv6_packets)
         return f"{time_text(seen.time_us)} {text}"
+
+
+def _wants_valid_digest(packet: TcpPacket) -> bool:
+    return any(isinstance(option, Md5) and option.valid for option in packet.options or ())
+
+
+def _as_valid(option: TcpOption) -> TcpOption:
+    """A digest that was found right, as it is written."""
+    return Md5(bytes(len(option.digest)), valid=True) if isinstance(option, Md5) else option

@@ -104,9 +104,10 @@ class FastOpen:
 
 @dataclass(slots=True, frozen=True)
 class Md5:
-    """Kind 19, RFC 2385."""
+    """Kind 19, RFC 2385. `valid`: the digest is that of the secret (`--tcp_md5_secret`)."""
 
     digest: bytes
+    valid: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -355,6 +356,7 @@ class Settings:
     strict_segments: bool = False
     non_fatal: frozenset[str] = frozenset()  # "packet", "syscall": mismatches are warnings
     init_scripts: tuple[str, ...] = ()
+    md5_secret: bytes = b"packetdrill"  # the key of `md5 valid`, and of TCP_MD5SIG set to 1
     tunnelled: bool = False  # some packet is TCP in UDP
 
     @property

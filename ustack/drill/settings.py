@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ustack.drill.positions import Position
 from ustack.drill.script import Settings
 
+LONGEST_SECRET = 80  # bytes; Linux TCP_MD5SIG_MAXKEYLEN
 IP_VERSIONS = ("ipv4", "ipv6", "ipv4-mapped-ipv6")
 # Names that `#ifdef` may ask for: ustack follows the RFCs where FreeBSD's scripts have a choice.
 PREDEFINED = {"STANDARD": "1"}
@@ -19,8 +20,7 @@ PREDEFINED = {"STANDARD": "1"}
 WITHOUT_MEANING = frozenset(
     """send_omit_free code_command code_format code_sockopt is_anyip speed verbose debug dry_run
     psp_udp_port so_filename so_flags tun_dev persistent_tun_dev v wire_client wire_server
-    wire_client_dev wire_server_dev wire_server_ip wire_server_port
-    tcp_md5_secret""".split()
+    wire_client_dev wire_server_dev wire_server_ip wire_server_port""".split()
 )
 
 
@@ -128,6 +128,13 @@ def _non_fatal(settings: Settings, option: Option) -> Settings:
     return replace(settings, non_fatal=kinds)
 
 
+def _secret(option: Option) -> bytes:
+    secret = _needed(option).strip('"').encode()
+    if not 0 < len(secret) <= LONGEST_SECRET:
+        raise option.position.error(f"--tcp_md5_secret has 1 to {LONGEST_SECRET} bytes")
+    return secret
+
+
 def _encapsulation(settings: Settings, option: Option) -> Settings:
     """It lets the original tell tunnelled TCP from datagrams; here every line says what it is."""
     if _needed(option) != "tcp":
@@ -153,6 +160,7 @@ _SETTERS: dict[str, Callable[[Settings, Option], Settings]] = {
     "strict_segments": lambda s, o: replace(s, strict_segments=True),
     "non_fatal": _non_fatal,
     "udp_encapsulation": _encapsulation,
+    "tcp_md5_secret": lambda s, o: replace(s, md5_secret=_secret(o)),
     "init_scripts": lambda s, o: replace(s, init_scripts=tuple(_needed(o).split(","))),
 }
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from ustack.drill import arguments
+from ustack.drill.arguments import md5_key
+from ustack.drill.capabilities import Capabilities
 from ustack.drill.constants import CONSTANTS
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.host import SocketApi
@@ -37,7 +39,8 @@ WITHOUT_MEANING = frozenset(
     SO_SETFIB SO_USER_COOKIE SO_TS_CLOCK SO_ACCEPTFILTER SO_NO_OFFLOAD SO_NO_DDP""".split()
 )
 # What changes every segment in a way that ustack cannot: to go on without would say nothing.
-NOT_SUPPORTED = frozenset("TCP_MD5SIG TCP_MD5SIG_EXT TCP_AO_ADD_KEY TCP_ULP".split())
+NOT_SUPPORTED = frozenset("TCP_AO_ADD_KEY TCP_ULP".split())
+MD5SIG = Name("TCP_MD5SIG")
 INT = 4  # bytes
 NO_FD = (1 << 31) - 1  # no process has this descriptor
 SOCK_TYPE_MASK = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
@@ -52,6 +55,8 @@ class Syscalls:
         self._settings = settings
         self.notes: list[str] = []  # what was asked for and means nothing here
         self._fds: dict[int, int] = {}  # script -> live
+        self._signing: dict[int, int] = {}  # live descriptor -> FreeBSD's TCP_MD5SIG
+        self._capabilities = Capabilities()
         self._datagrams: set[int] = set()  # script descriptors of datagram sockets
         self._calls: dict[str, Callable[[SyscallEvent], Call[int]]] = {
             "socket": self._socket,
@@ -75,6 +80,7 @@ class Syscalls:
             "ioctl": self._ioctl,
             "getsockopt": self._getsockopt,
             "setsockopt": self._setsockopt,
+            "cap_set": self._cap_set,
             "poll": self._poll,
             "epoll_create": self._epoll_create,
             "epoll_ctl": self._epoll_ctl,
@@ -304,6 +310,9 @@ class Syscalls:
         _, level, name, expected, length = event.arguments
         if self._is_without_meaning(event, name):
             return 0
+        if name == MD5SIG and self.expected_result(event) == 0:
+            self._compare_all(event, expected, self._signing.get(self._fd(event, 0), 0))
+            return 0
         sizes = arguments.array(length)
         size = arguments.number(event, sizes[0] if sizes else length)
         value = yield from self._api.getsockopt(
@@ -322,12 +331,15 @@ class Syscalls:
         if isinstance(expected, Struct | Function):
             self._compare(event, "option value", arguments.option_bytes(event, expected), value)
             return 0
-        wanted = arguments.numbers(event, expected)
         if isinstance(value, bytes):
             value = int.from_bytes(value[:INT], "little", signed=True)
+        self._compare_all(event, expected, value)
+        return 0
+
+    def _compare_all(self, event: SyscallEvent, expected: Expression, value: int) -> None:
+        wanted = arguments.numbers(event, expected)
         if wanted:
             self._compare(event, "option value", wanted[0], value)
-        return 0
 
     def _setsockopt(self, event: SyscallEvent) -> Call[int]:
         arguments.count(event, 5)
@@ -339,14 +351,33 @@ class Syscalls:
                 raise ScriptFailure(event.position, f"{name.name} is not supported")
         data = arguments.option_bytes(event, value)
         size = arguments.number(event, length)
+        if name == MD5SIG and len(data) == INT and self.expected_result(event) == 0:
+            return (yield from self._sign(event, on=any(data)))
+        level_number, number = arguments.number(event, level), arguments.number(event, name)
+        self._capabilities.check(level_number, number, data)
         return (
             yield from self._api.setsockopt(
-                self._fd(event, 0),
-                arguments.number(event, level),
-                arguments.number(event, name),
-                data[:size] if size >= 0 else b"",
+                self._fd(event, 0), level_number, number, data[:size] if size >= 0 else b""
             )
         )
+
+    def _sign(self, event: SyscallEvent, *, on: bool) -> Call[int]:
+        """FreeBSD's TCP_MD5SIG, a switch: its keys are those of setkey(8), here the one secret."""
+        fd = self._fd(event, 0)
+        if not on and not self._signing.get(fd):
+            return 0
+        settings = self._settings
+        address = self._for_family(settings.remote_address)
+        key = md5_key(address, settings.md5_secret if on else b"")
+        yield from self._api.setsockopt(fd, CONSTANTS["IPPROTO_TCP"], CONSTANTS["TCP_MD5SIG"], key)
+        self._signing[fd] = int(on)
+        return 0
+
+    def _cap_set(self, event: SyscallEvent) -> Call[int]:
+        """cap_set(CAP_A, CAP_B, ...): see `capabilities`."""
+        yield from ()
+        self._capabilities.set(event)
+        return 0
 
     def _is_without_meaning(self, event: SyscallEvent, name: Expression) -> bool:
         found = isinstance(name, Name) and name.name in WITHOUT_MEANING

@@ -22,6 +22,7 @@ from ustack.drill.script import (
 )
 
 MAX_OPTIONS = 40  # bytes; RFC 9293 §3.1: data offset is at most 15 words
+DIGEST_SIZE = 16  # bytes; RFC 2385 §3.0
 FAST_OPEN_MAGIC = 0xF989  # RFC 6994 experiment identifier of Fast Open
 _BLOCK = struct.Struct("!II")
 
@@ -52,7 +53,7 @@ def encode_option(option: TcpOption) -> bytes:
             if experimental:
                 return _whole(254, FAST_OPEN_MAGIC.to_bytes(2, "big") + cookie)
             return _whole(34, cookie)
-        case Md5(digest):
+        case Md5(digest):  # of a valid one the player fills it in
             return _whole(19, digest)
         case AccEcn(kind, counters):
             return _whole(kind, b"".join(counter.to_bytes(3, "big") for counter in counters))

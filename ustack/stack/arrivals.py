@@ -12,6 +12,7 @@ from ustack.stack.fast_open import FastOpenServer
 from ustack.stack.flows import split_key
 from ustack.stack.listener import Listener
 from ustack.stack.resets import Resets
+from ustack.stack.segments import Checked
 from ustack.stack.services import Services
 from ustack.stack.syn_queue import Judgement, SynQueue
 from ustack.stack.syn_request import SynRequest
@@ -19,6 +20,7 @@ from ustack.stack.time_wait import TimeWait, Verdict
 from ustack.stack.time_waits import TimeWaits
 from ustack.tcp.fast_open import Cookie
 from ustack.tcp.handshake import Opening, open_fast, receive_syn
+from ustack.tcp.md5_signature import for_peer, key_of
 from ustack.tcp.segment import Segment
 from ustack.tcp.tcb import Tcb
 from ustack.wire.tcp import ACK, FIN, RST, SYN
@@ -51,6 +53,20 @@ class Arrivals:
         self._arrives = arrives
         self._waits = waits
 
+    def checked(self, flow: bytes, holder: object, flags: int) -> Checked | None:
+        """With whose key a segment must be signed; `holder` has its place in the flow table.
+
+        Linux: nobody minds the signature of what comes for a connection in TIME-WAIT, unless it
+        may reopen it.
+        """
+        if type(holder) is SynRequest:
+            return Checked(flow, _key(holder))
+        if type(holder) is TimeWait and not flags & SYN:
+            return None
+        _, local, _, local_port = split_key(flow)
+        listener = self._flows.listener(local, local_port)
+        return Checked(flow, None if listener is None else key_of(listener.config, flow))
+
     # LISTEN and CLOSED
 
     def at_listener(self, flow: bytes, seg: Segment, now: int, isn: int | None) -> None:
@@ -69,7 +85,8 @@ class Arrivals:
                     self._open_child(flow, listener, opening, seg, now)
                     return
             self._seen(seg, "", now)
-            self._resets.refuse(flow, seg, listener is not None, now)
+            key = key_of(listener.config, flow) if listener is not None else None
+            self._resets.refuse(flow, seg, listener is not None, now, key)
             return
         if flags & FIN:
             raise MalformedPacket("syn-fin")  # Linux: drops it; no honest host sends it
@@ -105,7 +122,7 @@ class Arrivals:
         self, flow: bytes, listener: Listener, opening: Opening, seg: Segment, now: int
     ) -> None:
         """`seg` completes the handshake that `opening` tells of, and is taken up by a new Tcb."""
-        tcb = self._connections.make(flow, listener.config, opening.iss, now)
+        tcb = self._connections.make(flow, for_peer(listener.config, flow), opening.iss, now)
         receive_syn(tcb, opening, now)
         tcb.listener = listener
         self._arrives(tcb, seg, now)
@@ -117,7 +134,7 @@ class Arrivals:
         read (RFC 7413 §4.2.2)."""
         iss = self._connections.isn(flow, now)
         opening = SynRequest(flow, listener, seg, iss, 0, now).opening()
-        tcb = self._connections.make(flow, listener.config, iss, now)
+        tcb = self._connections.make(flow, for_peer(listener.config, flow), iss, now)
         receive_syn(tcb, opening, now)
         open_fast(tcb, seg.payload, cookie)
         tcb.listener = listener
@@ -141,9 +158,9 @@ class Arrivals:
             return
         self._seen(seg, "", now)
         if judgement is Judgement.RESET:
-            self._resets.send(record.flow, seg.ack, None, now)
+            self._resets.send(record.flow, seg.ack, None, now, key=_key(record))
         elif judgement is Judgement.REFUSE:
-            self._resets.refuse(record.flow, seg, False, now)
+            self._resets.refuse(record.flow, seg, False, now, _key(record))
 
     def _complete(self, request: SynRequest, seg: Segment, now: int) -> None:
         """`seg` has the ACK of our SYN: a Tcb takes the record's place, and takes `seg` up.
@@ -156,7 +173,7 @@ class Arrivals:
             self._counters["listen-overflow"] += 1
             self._syn_queue.remove(request)
             self._seen(seg, "accept queue full", now)
-            self._resets.send(request.flow, seg.ack, None, now)
+            self._resets.send(request.flow, seg.ack, None, now, key=_key(request))
             return
         self._check_room(listener)
         opening = request.opening()
@@ -192,3 +209,8 @@ class Arrivals:
     def _seen(self, seg: Segment, note: str, now: int) -> None:
         if self._probe is not None:
             self._probe.received(seg.frame, note, now)
+
+
+def _key(request: SynRequest) -> bytes | None:
+    """What the segments of that handshake are signed with."""
+    return key_of(request.listener.config, request.flow)

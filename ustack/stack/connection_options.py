@@ -14,6 +14,7 @@ from ustack.tcp.buffer_sizes import TIMESTAMP_OPTION
 from ustack.tcp.congestion.bbr import Bbr
 from ustack.tcp.congestion.bbr_states import GAINS
 from ustack.tcp.handshake import default_mss, timestamp
+from ustack.tcp.md5_signature import signature_size
 from ustack.tcp.tcb import Tcb
 
 # struct tcp_bbr_info: low and high half of the bandwidth (bytes/s), µs, pacing and cwnd gain
@@ -45,7 +46,7 @@ def connection_option(
                 return 2 * tcb.receive_buffer.limit
             case c.IPPROTO_TCP, c.TCP_MAXSEG:
                 if tcb.options_agreed:
-                    return tcb.snd.mss
+                    return tcb.snd.mss + signature_size(tcb)
                 # Linux: without an answer, the default less the timestamps that it has offered
                 size = default_mss(tcb.fixed_headers)
                 return size - TIMESTAMP_OPTION if tcb.config.timestamps else size

@@ -6,6 +6,7 @@ from ustack.stack.ip import HeaderTemplate, fixed_headers, flow_label
 from ustack.stack.services import Services
 from ustack.stack.time_waits import TimeWaits
 from ustack.tcp.handshake import clamp_receive_mss, initial_sequence_number, timestamp_offset
+from ustack.tcp.md5_signature import key_of
 from ustack.tcp.memory_pressure import release
 from ustack.tcp.state import TIME_WAIT
 from ustack.tcp.tcb import Endpoint, Tcb, retire
@@ -54,6 +55,7 @@ class Connections:
         )
         tcb.path_mtu_payload = self._path_mtus.get(remote, self._config.mtu, now) - headers
         tcb.ts_offset = timestamp_offset(remote + local, self._secret)
+        tcb.signature = key_of(config, flow)
         self.rebuild_header(tcb)
         self._table[flow] = tcb
         self._count += 1

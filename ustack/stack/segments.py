@@ -1,12 +1,15 @@
 """What an arriving segment needs before SEGMENT ARRIVES, wherever in a frame it lies."""
 
+from typing import NamedTuple
+
 from ustack.errors import MalformedPacket
+from ustack.tcp.md5_signature import HEADER, is_right
 from ustack.tcp.segment import Segment
 from ustack.tcp.seq import unwrap
 from ustack.tcp.tcb import Tcb
 from ustack.wire.checksum import ones_sum
 from ustack.wire.tcp import SYN
-from ustack.wire.tcp_options import decode_options
+from ustack.wire.tcp_options import Options, decode_options
 
 TCP = 6  # IP protocol number
 
@@ -19,16 +22,30 @@ def verify_checksum(frame: bytes, at: int, end: int, key: bytes) -> None:
         raise MalformedPacket("tcp-checksum")
 
 
+class Checked(NamedTuple):
+    """For whom a segment is, as far as its signature matters, and his key."""
+
+    flow: bytes
+    key: bytes | None
+
+
 def read_options(
-    seg: Segment, frame: bytes, start: int, end: int, tcb: Tcb | None, known: bool = True
+    seg: Segment,
+    frame: bytes,
+    start: int,
+    end: int,
+    tcb: Tcb | None,
+    checked: Checked | None = None,
 ) -> None:
     """What the options of `seg`, frame[start:end], say is put into it.
 
-    `known`: there is a connection or a listener. Linux: without a key of ours, a segment
-    with a digest is not for us, whether it is genuine or not (RFC 2385, RFC 5925 §7.3)."""
+    `checked` None: without `tcb`, nobody minds the signature. MalformedPacket where it is wrong,
+    missing, or there without a key (RFC 2385 §2.0; Linux tcp_inbound_hash())."""
     options = decode_options(frame, start, end)
-    if options.signed and known:
-        raise MalformedPacket("tcp-signature-unexpected")
+    if tcb is not None and (options.signed or tcb.signature is not None):
+        checked = Checked(tcb.flow, tcb.signature)
+    if checked is not None:
+        _check_signature(seg, frame[start - HEADER : end], options, checked)
     seg.tsval = options.tsval
     if options.tsecr is not None:
         seg.tsecr = options.tsecr
@@ -37,3 +54,15 @@ def read_options(
     if options.sack and tcb is not None:
         una = tcb.snd.una
         seg.sack = tuple((unwrap(a, una), unwrap(b, una)) for a, b in options.sack)
+
+
+def _check_signature(seg: Segment, header: bytes, options: Options, checked: Checked) -> None:
+    if options.signature == b"":
+        raise MalformedPacket("tcp-signature-twice")
+    if checked.key is None:
+        if options.signed:
+            raise MalformedPacket("tcp-signature-unexpected")
+    elif options.signature is None:
+        raise MalformedPacket("tcp-signature-missing")
+    elif not is_right(checked.key, checked.flow, header, seg.payload, options.signature):
+        raise MalformedPacket("tcp-signature-wrong")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ustack.config import SECOND, TcpConfig
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
+from ustack.stack.md5_option import with_key
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.fast_open import KEY_SIZE
 
@@ -247,6 +248,8 @@ STRUCTURES = {
     (c.SOL_SOCKET, c.SO_BINDTODEVICE),
     (c.IPPROTO_TCP, c.TCP_CONGESTION),
     (c.IPPROTO_TCP, c.TCP_FASTOPEN_KEY),
+    (c.IPPROTO_TCP, c.TCP_MD5SIG),
+    (c.IPPROTO_TCP, c.TCP_MD5SIG_EXT),
 }
 # Not for a socket without CAP_NET_ADMIN, or only in a state that ustack has not
 _FORBIDDEN = {(c.IPPROTO_TCP, c.TCP_REPAIR), (c.IPPROTO_TCP, c.TCP_TIMESTAMP)}
@@ -456,6 +459,10 @@ class SocketOptions:
                 if len(value) not in (KEY_SIZE, 2 * KEY_SIZE):
                     raise os_error(errno.EINVAL)
                 self.config = replace(self.config, fast_open_key=value)
+            case (c.IPPROTO_TCP, c.TCP_MD5SIG | c.TCP_MD5SIG_EXT):
+                extended = key[1] == c.TCP_MD5SIG_EXT
+                keys = with_key(self.config.md5_keys, value, extended=extended)
+                self.config = replace(self.config, md5_keys=keys)
             # SO_BINDTODEVICE: there is one device
 
 

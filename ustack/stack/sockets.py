@@ -15,6 +15,7 @@ from ustack.stack.connection_options import connection_option
 from ustack.stack.cork import Cork
 from ustack.stack.error_queue import ControlMessage
 from ustack.stack.listener import Listener
+from ustack.stack.md5_option import check_family
 from ustack.stack.notices import Notices, arrival
 from ustack.stack.send_room import is_writable, send_room
 from ustack.stack.socket_address import ANY, overlap, unmapped
@@ -120,7 +121,9 @@ class Socket(SocketBase):
                 break
             now = yield from self._block(0, now, deadline)
         child = Socket(self._layer, self.family, self.options.copy())
-        child.options.config = replace(child.options.config, defer_accept=0)
+        child.options.config = replace(
+            child.options.config, defer_accept=0, md5_keys=tcb.config.md5_keys
+        )
         child.nonblocking = bool(flags & c.SOCK_NONBLOCK)
         child.tcb = tcb
         tcb.user = child.owner
@@ -568,6 +571,8 @@ class Socket(SocketBase):
             self._set_timestamping(value)
         if level == c.IPPROTO_TCP and name in _FAST_OPEN_OPTIONS:
             self._check_fast_open(name)
+        if level == c.IPPROTO_TCP and name in (c.TCP_MD5SIG, c.TCP_MD5SIG_EXT):
+            check_family(value, self.family)
         self.options.set(level, name, value)
         tcb = self.tcb
         if self.listener is not None:

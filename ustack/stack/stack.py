@@ -127,6 +127,7 @@ class Stack:
         )
         self._arrives_without_tcb = arrivals.at_record
         self._arrives_at_listener = arrivals.at_listener
+        self._checked = arrivals.checked
 
     # ------------------------------------------------------------------ lower edge
 
@@ -248,7 +249,7 @@ class Stack:
         rcv_nxt = found.rcv.nxt
         seg.seq = unwrap(raw_seq, rcv_nxt) if rcv_nxt else raw_seq
         seg.ack = unwrap(raw_ack, found.snd.una)
-        if not plain or flags & SYN:
+        if not plain or flags & SYN or found.signature is not None:
             read_options(seg, frame, at + 20, text, found)
         self._arrives(found, seg, now)
         return None
@@ -269,7 +270,8 @@ class Stack:
             self._tracer.received(tcb, seg.flags, seg.seq, seg.ack, seg.len, seg.wnd, seg.sack, now)
         tcb.note = unsent_note
         if reset is not None:
-            self._send_reset(tcb.flow, reset.seq, reset.ack, now, timestamps(tcb, now))
+            options = timestamps(tcb, now)
+            self._send_reset(tcb.flow, reset.seq, reset.ack, now, options, key=tcb.signature)
         if tcb.listener is not None:
             self._child_moved(tcb)
         if tcb.fast_open is not None and seg.options is not None and not tcb.passive:
@@ -342,10 +344,11 @@ class Stack:
         """`seg`, with raw numbers, is for a record, a listener, or nobody. frame[slice(*options)]:
         its options."""
         found = self._table.get(flow)
-        _, local, remote_port, local_port = split_key(flow)
-        if seg.tsval is None or seg.flags & SYN:  # else timestamps are all there is
-            known = found is not None or self._flows.listener(local, local_port) is not None
-            read_options(seg, frame, *options, None, known)
+        _, _, remote_port, local_port = split_key(flow)
+        checked = self._checked(flow, found, seg.flags)
+        # else timestamps are all there is
+        if seg.tsval is None or seg.flags & SYN or (checked is not None and checked.key):
+            read_options(seg, frame, *options, None, checked)
         if found is not None:
             self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
             return

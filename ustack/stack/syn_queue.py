@@ -17,6 +17,7 @@ from ustack.tcp.buffer_sizes import syn_window
 from ustack.tcp.ecn_handshake import CLASSIC, KIND, NONE, is_plain, syn_ack
 from ustack.tcp.fast_open import Cookie
 from ustack.tcp.handshake import (
+    MAX_OPTIONS,
     Opening,
     clamp_receive_mss,
     default_mss,
@@ -24,6 +25,7 @@ from ustack.tcp.handshake import (
     timestamp_offset,
     wanted_wscale,
 )
+from ustack.tcp.md5_signature import key_of, signed
 from ustack.tcp.segment import Segment
 from ustack.tcp.seq import MASK32, older32, unwrap
 from ustack.tcp.syn_cookies import (
@@ -35,7 +37,7 @@ from ustack.tcp.syn_cookies import (
     read_timestamp,
 )
 from ustack.wire.tcp import ACK, RST, SYN
-from ustack.wire.tcp_options import Options, encode_options
+from ustack.wire.tcp_options import SIGNATURE_SIZE, Options, encode_options
 
 MIN_PRUNED_BACKLOG = 8  # Linux: below twice so many, old handshakes are not given up early
 MIN_TIMEOUTS = 2  # Linux: what pruning leaves of syn_ack_retransmissions
@@ -125,7 +127,9 @@ class SynQueue:
             options.wscale, options.sack_permitted = None, False
         announced = options.mss or default_mss(fixed_headers(split_key(flow)[0]))
         iss = make_cookie(flow, self._secret, seg.seq, announced, now)
-        request = SynRequest(flow, listener, seg, iss, self._ts_offset(listener, flow), now)
+        request = SynRequest(
+            flow, listener, seg, iss, self._ts_offset(listener, flow), now, cookie=True
+        )
         said = request.numbers()
         judged = said.flags >> ECN_SHIFT
         # no room for more than a bit: AccECN becomes what a host without it would agree to
@@ -315,6 +319,8 @@ class SynQueue:
         timestamps = said.flags & TIMESTAMPS and config.timestamps
         wscale = said.wscale != NO_WSCALE and config.window_scaling
         headers = fixed_headers(split_key(request.flow)[0])
+        signs = key_of(config, request.flow) is not None
+        room = MAX_OPTIONS - SIGNATURE_SIZE if signs else MAX_OPTIONS
         options = encode_syn_options(
             config,
             mss=clamp_receive_mss(config, self._config.mtu, headers),
@@ -324,8 +330,9 @@ class SynQueue:
             tsecr=said.tsval,
             acc_ecn=acc_ecn,
             cookie=cookie,
+            room=room,
         )
-        over = headers + len(options) > self._config.mtu  # it may be near 68 bytes
+        over = headers + len(options) > self._config.mtu or len(options) > room  # or near 68 bytes
         if over and (acc_ecn or cookie is not None):
             return self._options(said, request, tsval)
         return options
@@ -353,10 +360,13 @@ class SynQueue:
         note: str,
     ) -> None:
         remote = split_key(request.flow)[0]
+        key, ack = key_of(request.listener.config, request.flow), (said.irs + 1) & MASK32
+        last = not flags & SYN
+        options = signed(key, request.flow, seq & MASK32, ack, flags, window, options, last=last)
         self._output.segment(
             request.flow,
             seq,
-            said.irs + 1,
+            ack,
             flags,
             window,
             options,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ustack.stack.listener import Listener
 from ustack.tcp.ecn_handshake import judge_syn, with_plain
 from ustack.tcp.handshake import Opening
+from ustack.tcp.md5_signature import key_of
 from ustack.tcp.segment import Segment
 from ustack.tcp.tcb import NEVER
 from ustack.wire.tcp_options import Options
@@ -57,13 +58,24 @@ class SynRequest:
     )
 
     def __init__(
-        self, flow: bytes, listener: Listener, seg: Segment, iss: int, ts_offset: int, now: int
+        self,
+        flow: bytes,
+        listener: Listener,
+        seg: Segment,
+        iss: int,
+        ts_offset: int,
+        now: int,
+        *,
+        cookie: bool = False,
     ) -> None:
+        """`cookie`: of a SYN that nothing is remembered of."""
         self.flow = flow
         self.listener = listener
         options = seg.options or Options()
         flags = SACK if options.sack_permitted else 0
-        if options.tsval is not None:
+        # Linux: no room for blocks beside a signature and timestamps, so these give way
+        gives_way = flags and not cookie and key_of(listener.config, flow) is not None
+        if options.tsval is not None and not gives_way:
             flags |= TIMESTAMPS
         flags |= judge_syn(listener.config, seg) << ECN_SHIFT
         self._packed = _PACKED.pack(

@@ -2,6 +2,7 @@
 
 from ustack.stack.services import Services
 from ustack.stack.time_wait import TimeWait, TimeWaitQueue
+from ustack.tcp.md5_signature import signed
 from ustack.tcp.seq import MASK32
 from ustack.tcp.tcb import Tcb
 from ustack.wire.tcp import ACK
@@ -19,11 +20,14 @@ class TimeWaits:
         self._counters = services.counters
         self._limit = services.reset_limit  # answers share it, so that they feed no loop
         self._queue = TimeWaitQueue()
+        self._keys: dict[bytes, bytes] = {}  # of those connections that signed (RFC 2385)
 
     def enter(self, tcb: Tcb, now: int) -> None:
         """A record takes the place of `tcb` for 2 MSL; beyond the cap the oldest one goes."""
         record = TimeWait(tcb, now)
         self._table[tcb.flow] = record
+        if tcb.signature is not None:
+            self._keys[tcb.flow] = tcb.signature
         while self._queue.count >= self._config.max_time_waits:
             oldest = self._queue.oldest()
             if oldest is None:
@@ -41,6 +45,8 @@ class TimeWaits:
         """`record` is forgotten before its time, or because it has come."""
         if self._table.get(record.flow) is record:
             del self._table[record.flow]
+        if self._keys:
+            self._keys.pop(record.flow, None)
         self._wheel.cancel(record)
         self._queue.ended()
 
@@ -53,5 +59,7 @@ class TimeWaits:
         options = b""
         if ts_on:
             options = encode_options(tsval=(now // 1000 + offset) & MASK32, tsecr=recent)
+        key = self._keys.get(record.flow)
+        options = signed(key, record.flow, nxt, rcv_nxt, ACK, window, options, last=True)
         note = "TIME_WAIT re-ACK"
         self._output.segment(record.flow, nxt, rcv_nxt, ACK, window, options, note)

@@ -6,6 +6,7 @@ SYNs; an option carries counters of octets. Where the RFC leaves a choice it is 
 
 from ustack.tcp import ack_policy
 from ustack.tcp.ecn import QUICK_ACKS, Ecn
+from ustack.tcp.md5_signature import options_room
 from ustack.tcp.segment import Segment
 from ustack.tcp.tcb import Tcb
 from ustack.wire.ecn import CE, ECT0, ECT1, NOT_ECT
@@ -304,6 +305,7 @@ class AccurateEcn(Ecn):
         counters = tuple(
             (self._received_octets[field] + FIRST_OCTETS[field]) & OCTETS_MASK for field in ORDER_1
         )
+        room = min(room, options_room(tcb))
         return insert_acc_ecn(options, counters, self._option_fields, room)
 
     def _option_wanted(self, tcb: Tcb, now: int) -> bool:

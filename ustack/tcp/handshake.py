@@ -16,6 +16,7 @@ from ustack.tcp.buffer_sizes import (
 )
 from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.fast_open import Cookie, FastOpen
+from ustack.tcp.md5_signature import options_room, signature_size
 from ustack.tcp.mtu_search import MtuSearch
 from ustack.tcp.seq import MASK32
 from ustack.tcp.state import SYN_RECEIVED, set_state
@@ -84,11 +85,12 @@ def encode_syn_options(
     tsecr: int,
     cookie: Cookie | None,
     acc_ecn: bytes = b"",
+    room: int = MAX_OPTIONS,
 ) -> bytes:
-    """Options of a SYN or SYN,ACK, in the order that `config` wants."""
+    """Options of a SYN or SYN,ACK, in the order that `config` wants; `room` for all, bytes."""
     fast_open = cookie.value if cookie is not None else None
     experimental = cookie is not None and cookie.experimental
-    if config.bsd_handshake and not experimental and not acc_ecn:
+    if config.bsd_handshake and not experimental and not acc_ecn and room == MAX_OPTIONS:
         return encode_bsd_syn_options(
             mss=mss,
             wscale=wscale,
@@ -106,6 +108,7 @@ def encode_syn_options(
         acc_ecn=acc_ecn,
         fast_open=fast_open,
         experimental_fast_open=experimental,
+        room=room,
     )
 
 
@@ -117,7 +120,8 @@ def syn_options(tcb: Tcb, now: int) -> bytes:
         sack, timestamps = tcb.sack_on, tcb.ts_on
     else:
         wscale = wanted_wscale(config) if config.window_scaling else None
-        sack, timestamps = config.sack, config.timestamps
+        sack = config.sack  # Linux: timestamps do not fit beside it and a signature
+        timestamps = config.timestamps and tcb.signature is None
     cookie = tcb.fast_open.cookie if tcb.fast_open is not None else None
 
     def encoded(cookie: Cookie | None) -> bytes:
@@ -129,6 +133,7 @@ def syn_options(tcb: Tcb, now: int) -> bytes:
             tsval=timestamp(tcb, now) if timestamps else None,
             tsecr=tcb.ts_recent if tcb.ts_on else 0,
             cookie=cookie,
+            room=options_room(tcb),
         )
 
     options = encoded(cookie)
@@ -264,8 +269,10 @@ def resize_segments(tcb: Tcb) -> None:
         size -= tcb.ecn.option_room
     if snd.una > snd.iss:
         size = min(size, max(_half_window(snd.max_wnd), LEAST_SEGMENT))
-    snd.mss = max(size, 8)
+    snd.mss = max(size - signature_size(tcb), 8)
     room = min(tcb.gso_max, MAX_IP_PACKET) - tcb.fixed_headers - MAX_OPTIONS
+    if tcb.signature is not None:
+        room = 0  # each segment has a digest of its own
     snd.gso_limit = max(room // snd.mss, 1) * snd.mss
     if tcb.ecn is not None:
         tcb.ecn.gso_limit = snd.gso_limit

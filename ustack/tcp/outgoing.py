@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ustack.tcp import ack_policy
 from ustack.tcp.emit import Emit
 from ustack.tcp.handshake import timestamp, timestamps
+from ustack.tcp.md5_signature import signature_size
 from ustack.tcp.seq import MASK32
 from ustack.tcp.tcb import NEVER, REPORTED, Tcb, option_bytes
 from ustack.wire.tcp import MAX_OPTIONS_LEN, URG
@@ -83,7 +84,8 @@ def sack_options(tcb: Tcb, now: int) -> bytes:
 def _most_blocks(tcb: Tcb) -> int:
     """How many blocks there is room for, and for some text, though the path MTU be 68 bytes."""
     room = min(tcb.path_mtu_payload - LEAST_TEXT, MAX_OPTIONS_LEN)
-    return max((room - SACK_HEADER - option_bytes(tcb)) // SACK_BLOCK, 0)
+    room -= SACK_HEADER + option_bytes(tcb) + signature_size(tcb)
+    return max(room // SACK_BLOCK, 0)
 
 
 def _fin_waits(tcb: Tcb) -> bool:

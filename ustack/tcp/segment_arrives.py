@@ -171,6 +171,7 @@ def predicted(
         or rcv.fin is not None
         or not snd.wnd
         or tcb.ecn is not None
+        or tcb.signature is not None
         or (tcb.ts_on and (tsval is None or (tsval - tcb.ts_recent) & MASK32 >= 0x8000_0000))
     ):
         return False

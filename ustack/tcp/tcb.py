@@ -254,6 +254,7 @@ class Tcb:
         "scoreboard",
         "send_buffer",
         "send_full",
+        "signature",
         "slot",
         "snd",
         "soft_error",
@@ -327,6 +328,7 @@ class Tcb:
         self.ts_echoed = 0  # the last TSecr that was looked at by the tuner
         self.ts_offset = 0  # added to our timestamp clock, 32 bits
         self.ecn: Ecn | None = None  # asked for or agreed
+        self.signature: bytes | None = None  # the key of RFC 2385; None: nothing is signed
         self.last_ack_sent = 0  # Last.ACK.sent (RFC 7323 §4.3)
         self.fixed_headers = fixed_headers  # IP and TCP headers without options, bytes
         self.path_mtu_payload = rcv_mss  # cap on payload + options from the path MTU

@@ -12,6 +12,7 @@ from ustack.tcp.chronograph import PEER_WINDOW, SEND_BUFFER
 from ustack.tcp.congestion import CongestionControl
 from ustack.tcp.emit import Emit
 from ustack.tcp.handshake import syn_options, timestamps
+from ustack.tcp.md5_signature import signing
 from ustack.tcp.outgoing import (
     acceptable_seq,
     acknowledged,
@@ -51,6 +52,8 @@ def transmit(tcb: Tcb, now: int, emit: Emit, hold_acks: bool = False) -> bool:  
     False: the device is full or the quantum is used up; call again. Nothing counts as sent that
     `emit` has not taken.
     """
+    if tcb.signature is not None:
+        emit = signing(tcb, tcb.signature, emit)
     if tcb.ecn is not None:
         emit = tcb.ecn.emitter(tcb, emit, now)
     state = tcb.state

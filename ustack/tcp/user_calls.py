@@ -12,6 +12,8 @@ from ustack.tcp import ack_policy, ecn_handshake, rates
 from ustack.tcp.accurate_ecn import AccurateEcn
 from ustack.tcp.buffer_sizes import advertised_mss, measured_space, text_was_read
 from ustack.tcp.chronograph import BUSY, Chronograph
+from ustack.tcp.handshake import resize_segments
+from ustack.tcp.md5_signature import key_of, signature_size
 from ustack.tcp.recovery import OPEN, Phase
 from ustack.tcp.state import (
     CLOSE_WAIT,
@@ -127,6 +129,10 @@ def urgent_pending(tcb: Tcb) -> int:
 def configure(tcb: Tcb, previous: TcpConfig, now: int) -> None:
     """Take over what `tcb.config` has changed against `previous` while the connection lives."""
     config, timers = tcb.config, tcb.timers
+    if config.md5_keys is not previous.md5_keys:
+        tcb.signature = key_of(config, tcb.flow)
+        if tcb.congestion is not None:
+            resize_segments(tcb)
     tcb.nagle = config.nagle
     tcb.rtt.bound(config.min_rto_us, config.max_rto_us)
     if tcb.congestion is not None:
@@ -310,7 +316,7 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         rtt=tcb.rtt.srtt,
         rttvar=tcb.rtt.rttvar,
         min_rtt=tcb.rtt.min_rtt,
-        snd_mss=snd.mss,
+        snd_mss=snd.mss + signature_size(tcb),  # Linux: as if there were none
         rcv_mss=rcv.mss_seen,
         advmss=advertised_mss(tcb),
         snd_cwnd=tcb.recovery.window(congestion) if congestion else 0,

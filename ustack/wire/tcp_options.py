@@ -19,10 +19,12 @@ SACK_PERMITTED = 4  # RFC 2018 §2
 SACK = 5  # RFC 2018 §3
 TIMESTAMPS = 8  # RFC 7323 §3
 SIGNATURE = 19  # RFC 2385 §3.0
+SIGNATURE_LEN = 16  # bytes of digest
 ACC_ECN_ORDER_0 = 172  # RFC 9768 §3.2.3
 ACC_ECN_ORDER_1 = 174
 USER_TIMEOUT = 28  # RFC 5482 §3
 AUTHENTICATION = 29  # RFC 5925 §2.2
+AUTHENTICATION_MIN = 3  # bytes: two key numbers and some of a code
 FAST_OPEN = 34  # RFC 7413 §4.1.1
 EXPERIMENT = 254  # RFC 4727 §7.2
 FAST_OPEN_MAGIC = 0xF989  # RFC 7413 appendix B: fast open under the experimental kind
@@ -30,6 +32,7 @@ FAST_OPEN_MAGIC = 0xF989  # RFC 7413 appendix B: fast open under the experimenta
 MAX_WINDOW_SCALE = 14  # RFC 7323 §2.3
 
 TIMESTAMPS_SIZE = 12  # bytes, with the NOPs before it
+SIGNATURE_SIZE = 20  # bytes, with the NOPs before it
 SACK_HEADER = 4  # bytes: NOP, NOP, kind, length
 SACK_BLOCK = 8  # bytes
 
@@ -71,6 +74,7 @@ class Options:
         "user_timeout",  # seconds
         "acc_ecn",
         "signed",  # a digest of MD5 (RFC 2385) or TCP-AO (RFC 5925) came along
+        "signature",  # that of MD5, b"" if there are several
         "malformed",  # a length made no sense; what stood before it is kept
     )
 
@@ -86,6 +90,7 @@ class Options:
         self.user_timeout: int | None = None
         self.acc_ecn: AccEcn | None = None
         self.signed = False
+        self.signature: bytes | None = None
         self.malformed = False
 
 
@@ -150,7 +155,12 @@ def _decode_one(options: Options, data: Buffer, kind: int, at: int, size: int) -
         whole = min(size // 3, 3)  # RFC 9768 §3.2.3: of other lengths the fields that are whole
         fields = [data[i : i + 3] for i in range(at, at + 3 * whole, 3)]
         options.acc_ecn = AccEcn(kind, tuple(int.from_bytes(field, "big") for field in fields))
-    elif kind in (SIGNATURE, AUTHENTICATION):
+    elif kind == SIGNATURE and size == SIGNATURE_LEN:
+        # b"": there are several, so none counts
+        options.signature = b"" if options.signed else bytes(data[at : at + size])
+        options.signed = True
+    elif kind == AUTHENTICATION and size >= AUTHENTICATION_MIN:
+        options.signature = b"" if options.signed else None
         options.signed = True
     elif kind == FAST_OPEN and _is_cookie_size(size):
         options.fast_open = bytes(data[at : at + size])
@@ -176,12 +186,13 @@ def encode_options(
     fast_open: bytes | None = None,
     acc_ecn: bytes = b"",
     experimental_fast_open: bool = False,
+    room: int = MAX_OPTIONS_LEN,
 ) -> bytes:
     """The options in Linux's order, each on a 32-bit boundary: a multiple of 4, at most 40 bytes.
 
     SACK blocks are low 32 bit edges, most important first; those that do not fit are left out:
     three fit beside timestamps, four without (RFC 2018 §3); so is a cookie that does not fit.
-    `acc_ecn`: see `encode_acc_ecn`.
+    `acc_ecn`: see `encode_acc_ecn`. `room`: what cookie and blocks have to fit into, bytes.
     """
     out = b""
     if mss is not None:
@@ -200,9 +211,9 @@ def encode_options(
         else:
             cookie = bytes((FAST_OPEN, 2 + len(fast_open)))
         cookie += fast_open + bytes((NOP,)) * (-len(cookie + fast_open) % 4)
-        if len(out + cookie) <= MAX_OPTIONS_LEN:
+        if len(out + cookie) <= room:
             out += cookie
-    blocks = sack[: max(0, (MAX_OPTIONS_LEN - len(out) - 4) // 8)]
+    blocks = sack[: max(0, (room - len(out) - 4) // 8)]
     if blocks:
         out += bytes((NOP, NOP, SACK, 2 + 8 * len(blocks)))
         for left, right in blocks:
