@@ -84,9 +84,11 @@ class TcpConfig:
     nagle: bool = True  # RFC 9293 §3.7.4
     initial_window_segments: int = 10  # RFC 6928
     congestion: str = "cubic"  # a name in ustack.tcp.congestion.REGISTRY
-    slow_start: str | None = None  # standard, hystart, hystart++; None: as the algorithm on Linux
+    slow_start: str | None = None  # standard, hystart (Linux's for CUBIC), hystart++ (RFC 9406);
+    # None: hystart++ for CUBIC, standard for NewReno
     slow_start_after_idle: bool = True  # RFC 5681 §4.1, RFC 2861; Linux tcp_slow_start_after_idle
-    pacing: bool = False  # text leaves at a rate that fits the window; bbr always does
+    pacing: bool | None = None  # text leaves at a rate that fits the window; bbr's always does.
+    # None: in the first slow start, unless the round trip is shorter than a millisecond's burst
     max_pacing_rate: int | None = None  # bytes/s; Linux SO_MAX_PACING_RATE, which paces any
     pacing_ss_ratio: int = 200  # percent of a window per round trip in slow start (Linux)
     pacing_ca_ratio: int = 120  # the same in congestion avoidance

@@ -585,6 +585,24 @@ async def test_sendfile_falls_back_to_copying() -> None:
         assert server.received == content
 
 
+@pytest.mark.parametrize("size", range(130_000, 260_000, 10_000))
+@pytest.mark.parametrize("times", [1, 2])  # the second begins while the first is still in the queue
+@in_virtual_time
+async def test_after_sendfile_each_resumption_follows_a_pause(size: int, times: int) -> None:
+    slow = LinkConfig(delay_us=20_000)
+    async with two_networks(slow, near={"config": SMALL_BUFFERS}) as (near, far):
+        client, server = await connected(near, far)
+        for _ in range(times):
+            await running_loop().sendfile(client.transport, io.BytesIO(bytes(size)))
+        client.transport.write(bytes(size))
+        client.transport.close()
+        await server.lost.wait()
+        assert len(server.received) == (times + 1) * size
+        told = [call for call in client.calls if call in ("pause", "resume")]
+        assert told
+        assert told == ["pause", "resume"] * (len(told) // 2)
+
+
 @in_virtual_time
 async def test_tiny_windows_still_deliver_everything() -> None:
     tiny = replace(SMALL_BUFFERS, tcp=replace(SMALL_BUFFERS.tcp, receive_buffer=3000))

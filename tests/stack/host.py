@@ -177,6 +177,8 @@ class Host:
 
     `frames` are the packets that left and that nobody has looked at yet, super-segments cut;
     `events` what the stack reported. `room`: how many frames the device still takes, None: all.
+    Text is not paced unless `tcp` asks for it, or `pacing` leaves it to the round trip: what the
+    window lets out is seen at once.
     """
 
     def __init__(
@@ -186,12 +188,16 @@ class Host:
         *,
         now: int | None = None,
         tracer: Tracer | None = None,
+        pacing: bool | None = False,
         **stack_config: object,
     ) -> None:
         self.version = version
         self.now = start_of_clock(version) if now is None else now
         addresses = (f"{OURS[4]}/24", f"{OURS[6]}/64")
-        config = StackConfig(addresses=addresses, tcp=tcp or TcpConfig())
+        tcp = tcp or TcpConfig()
+        if tcp.pacing is None:
+            tcp = replace(tcp, pacing=pacing)
+        config = StackConfig(addresses=addresses, tcp=tcp)
         config = replace(config, **stack_config)  # type: ignore[arg-type]
         self.notes: list[str] = []  # of frames received and sent, the empty ones left out
         self.stack = Stack(

@@ -10,7 +10,7 @@ from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, Tcb
 from ustack.wire.tcp_options import encode_options
 
 KEY = bytes(range(16))
-LISTENING = TcpConfig(fast_open_queue=3)
+LISTENING = TcpConfig(fast_open_queue=3, pacing=False)
 
 
 def server(version: int = 4, config: TcpConfig = LISTENING, **stack: object) -> Host:

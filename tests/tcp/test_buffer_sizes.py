@@ -104,7 +104,7 @@ def test_the_send_buffer_begins_small_and_holds_two_initial_windows_once_open() 
 
 
 def test_the_send_buffer_grows_with_the_congestion_window_up_to_its_cap() -> None:
-    host, peer, tcb = receiving(send_buffer_max=200_000)
+    host, peer, tcb = receiving(send_buffer_max=200_000, slow_start="standard")
     sent = host.send(tcb, bytes(MIB))
     for _ in range(6):
         host.advance(50 * MS)

@@ -7,6 +7,7 @@ import pytest
 from tests.stack.host import MS, SECOND, Host, Peer
 from ustack.config import TcpConfig
 from ustack.tcp.pacing import LARGEST_BURST, UNLIMITED, Pacer, burst_size, window_rate
+from ustack.tcp.recovery import FAST
 from ustack.tcp.tcb import NEVER
 
 MSS = 1000
@@ -81,8 +82,8 @@ def test_what_our_own_clock_is_late_is_made_up_for() -> None:
     assert pacer.at == 2 * SECOND - 10 * MS + 20 * MS
 
 
-def paced(tcp: TcpConfig, rtt: int = 100 * MS) -> tuple[Host, Peer]:
-    host = Host(4, tcp)
+def paced(tcp: TcpConfig, rtt: int = 100 * MS, *, pacing: bool | None = False) -> tuple[Host, Peer]:
+    host = Host(4, tcp, pacing=pacing)
     peer = Peer(host)
     peer.establish(sack=True, rtt=rtt)
     return host, peer
@@ -112,6 +113,51 @@ def test_at_a_given_rate_bursts_of_two_leave_after_the_first_ten_segments() -> N
     ]
 
 
+def test_by_itself_text_is_paced_where_a_round_trip_has_room_for_bursts() -> None:
+    host, peer = paced(TcpConfig(congestion="reno"), pacing=None)
+    tcb = host.stack.connections()[0]
+    host.send(tcb, bytes(40 * MSS))
+    assert departures(host, peer, 100 * MS) == [(0, 10 * MSS)]
+    peer.put(".", 1, 1 + 10 * MSS)
+    host.turn()
+    # two windows of 20 segments in 100 ms: 5 ms each burst, the first half forgiven
+    assert departures(host, peer, 21 * MS) == [(at, 2 * MSS) for at in (0, 2, 7, 12, 17)]
+
+
+def test_after_slow_start_acks_keep_time() -> None:
+    host, peer = paced(TcpConfig(congestion="reno"), pacing=None)
+    tcb = host.stack.connections()[0]
+    host.send(tcb, bytes(60 * MSS))
+    host.advance(100 * MS)
+    peer.send(".", 1, 1 + 10 * MSS)
+    host.advance(50 * MS)
+    assert tcb.pacer is not None
+    peer.send(".", 1, 1 + 10 * MSS, sack=((1 + 11 * MSS, 1 + 20 * MSS),))
+    assert tcb.recovery.phase is FAST
+    assert tcb.pacer is None and tcb.timers.pace == NEVER
+
+
+def test_a_short_round_trip_is_not_paced() -> None:
+    host, peer = paced(TcpConfig(congestion="reno"), 999, pacing=None)
+    tcb = host.stack.connections()[0]
+    host.send(tcb, bytes(40 * MSS))
+    peer.send(".", 1, 1 + 10 * MSS)
+    assert tcb.pacer is None and tcb.timers.pace == NEVER
+
+
+def test_a_round_trip_that_only_looked_long_ends_pacing() -> None:
+    host, peer = paced(TcpConfig(congestion="reno"), 20 * MS, pacing=None)
+    tcb = host.stack.connections()[0]
+    host.send(tcb, bytes(40 * MSS))
+    assert tcb.pacer is not None
+    host.advance(500)
+    peer.replies()
+    peer.put(".", 1, 1 + 10 * MSS)
+    host.turn()
+    assert tcb.pacer is None and tcb.timers.pace == NEVER
+    assert departures(host, peer, 1 * MS) == [(0, 20 * MSS)]
+
+
 def test_a_connection_that_is_not_paced_has_no_timer_for_it() -> None:
     host, _ = paced(TcpConfig(congestion="reno"))
     tcb = host.stack.connections()[0]
@@ -121,7 +167,9 @@ def test_a_connection_that_is_not_paced_has_no_timer_for_it() -> None:
 
 
 def test_pacing_ends_with_the_configuration() -> None:
-    config = TcpConfig(max_pacing_rate=10_000, initial_window_segments=20, congestion="reno")
+    config = TcpConfig(
+        max_pacing_rate=10_000, initial_window_segments=20, congestion="reno", pacing=False
+    )
     host, peer = paced(config)
     tcb = host.stack.connections()[0]
     host.send(tcb, bytes(16 * MSS))

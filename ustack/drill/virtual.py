@@ -74,6 +74,8 @@ class VirtualHost:
             acks_await_reader=True,
             linux_windows=True,
             cut_segments=2,
+            slow_start="hystart",
+            pacing=False,
         )
         if freebsd:
             self.environment.tcp = as_freebsd(self.environment.tcp)

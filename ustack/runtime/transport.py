@@ -8,6 +8,7 @@ asyncio leaves a choice this does what its socket transport does, with one addit
 import asyncio
 import ipaddress
 import logging
+from asyncio.base_events import _SendfileFallbackProtocol  # type: ignore[attr-defined]
 from asyncio.constants import LOG_THRESHOLD_FOR_CONNLOST_WRITES, _SendfileMode
 from asyncio.transports import _FlowControlMixin
 from collections import deque
@@ -97,6 +98,7 @@ class TcpTransport(_FlowControlMixin, User):
         self._over = False  # it was called
         self._late_writes = 0
         self._close_waiters: list[asyncio.Future[None]] = []
+        self._protocol: asyncio.Protocol
         self.set_protocol(protocol)
 
     def start(self) -> None:
@@ -239,6 +241,9 @@ class TcpTransport(_FlowControlMixin, User):
         else:
             queue.append(data)
             self._queued += size
+        self._pause_if_full()
+
+    def _pause_if_full(self) -> None:
         if self._queued > self._high_water and not self._protocol_paused:
             self._protocol_paused = True
             self._tell("pause_writing", self._protocol.pause_writing)
@@ -315,6 +320,11 @@ class TcpTransport(_FlowControlMixin, User):
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        if self._protocol_paused and isinstance(self._protocol, _SendfileFallbackProtocol):
+            # sendfile() is over: the protocol that comes back knows of no pause of its copying, or
+            # is resumed by restore(); if there is still too much, it is told then.
+            self._protocol_paused = False
+            self._loop.call_soon(self._pause_if_full)
         self._buffered = protocol if isinstance(protocol, asyncio.BufferedProtocol) else None
         self._protocol = cast("asyncio.Protocol", protocol)
 

@@ -10,6 +10,7 @@ PACING_SHIFT = 10  # a burst is what 1/1024 s takes (Linux sk_pacing_shift)
 LARGEST_BURST = 65_536 - 321  # bytes; Linux: GSO_LEGACY_MAX_SIZE less the headers
 RTT_SHIFT = 9  # Linux tcp_tso_rtt_log: nearer peers get larger bursts, half for each 512 µs
 MIN_SEGMENTS = 2  # of a burst; Linux tcp_min_tso_segs
+PACED_FROM_US = 1_000  # round trips that are shorter have no room for a second burst
 UNPACED_SEGMENTS = 10  # the first of a connection: the initial window leaves at once
 CATCH_UP_NS = 10_000_000  # a timer that is late by more than that is not made up for
 NANOSECOND = 1_000_000_000

@@ -9,7 +9,7 @@ from ustack.tcp.congestion import REGISTRY
 from ustack.tcp.congestion.bbr import Bbr
 from ustack.tcp.congestion.bbr_states import PROBE_RTT, Ack
 from ustack.tcp.delivery_rate import NO_SAMPLE, DeliverySampler, Origin
-from ustack.tcp.pacing import UNLIMITED, Pacer, window_rate
+from ustack.tcp.pacing import PACED_FROM_US, UNLIMITED, Pacer, window_rate
 from ustack.tcp.scoreboard import Scoreboard
 from ustack.tcp.tcb import NEVER, Tcb
 
@@ -24,6 +24,8 @@ def begin(tcb: Tcb, now: int) -> DeliverySampler:
     """From now on ACKs are sampled."""
     sampler = tcb.sampler = DeliverySampler(delivered(tcb), now)
     sampler.mark_app_limited(tcb.scoreboard.pipe())  # Linux: there was nothing to send before
+    if tcb.pacer is None and is_paced(tcb):
+        configure_pacing(tcb, now)
     return sampler
 
 
@@ -83,6 +85,8 @@ def on_ack(tcb: Tcb, sampler: DeliverySampler, now: int) -> None:  # hot
         if type(tcb.congestion) is Bbr:
             _tell_model(tcb, tcb.congestion, sampler, origin, sampler.delivered - before, now)
         set_pacing_rate(tcb, tcb.pacer)
+        if tcb.config.pacing is None and not is_paced(tcb):
+            configure_pacing(tcb, now)  # slow start is over, or the first round trip looked longer
 
 
 def _tell_model(
@@ -137,14 +141,29 @@ def _note_losses(
     return sampler.lost - lost
 
 
+def is_paced(tcb: Tcb) -> bool:
+    """By its configuration, or in the first slow start of a way that has room for bursts.
+
+    HyStart++ wants that (RFC 9406 §4.3). Later ACKs keep time, as they do for the others on the
+    way: who is paced loses less in a full queue than who is not, and takes more than his share.
+    """
+    config = tcb.config
+    if config.pacing or config.max_pacing_rate is not None or type(tcb.congestion) is Bbr:
+        return True
+    rtt, model = tcb.rtt.min_rtt, tcb.congestion  # 0: unknown
+    if config.pacing is not None or tcb.sampler is None or model is None:
+        return False
+    return model.cwnd < model.ssthresh and not 0 < rtt < PACED_FROM_US
+
+
 def configure_pacing(tcb: Tcb, now: int) -> None:
     """The configuration is new, or the connection about to send: pace it if that is wanted."""
-    config, model = tcb.config, tcb.congestion
-    if config.pacing or config.max_pacing_rate is not None or type(model) is Bbr:
-        if tcb.sampler is None:
-            begin(tcb, now)
+    model = tcb.congestion
+    if is_paced(tcb):
         if tcb.pacer is None:
             tcb.pacer = Pacer()
+        if tcb.sampler is None:
+            begin(tcb, now)
         if type(model) is Bbr and tcb.scoreboard.losses is None:
             tcb.scoreboard.losses = []
             model.begin(tcb.rtt.srtt, now, tcb.rtt.min_rtt)

@@ -72,7 +72,7 @@ def _newreno(mss: int, initial_segments: int, slow_start: str | None) -> Congest
 
 
 def _cubic(mss: int, initial_segments: int, slow_start: str | None) -> CongestionControl:
-    return Cubic(mss, initial_segments, SLOW_STARTS[slow_start or "hystart"])
+    return Cubic(mss, initial_segments, SLOW_STARTS[slow_start or "hystart++"])
 
 
 def _bbr(mss: int, initial_segments: int, slow_start: str | None) -> CongestionControl:
