@@ -59,8 +59,11 @@ def _user_timeout(config: TcpConfig, milliseconds: int) -> TcpConfig:
 
 
 def _linger2(config: TcpConfig, seconds: int) -> TcpConfig:
-    """Negative: do not wait in FIN-WAIT-2 at all."""
-    return replace(config, fin_wait_2_timeout_us=max(0, min(seconds, MAX_LINGER2_SECONDS)) * SECOND)
+    """Negative: do not wait in FIN-WAIT-2 at all; 0: as long as by default."""
+    if seconds < 0:
+        return replace(config, fin_wait_2_timeout_us=-1)
+    time_us = min(seconds, MAX_LINGER2_SECONDS) * SECOND
+    return replace(config, fin_wait_2_timeout_us=time_us or TcpConfig().fin_wait_2_timeout_us)
 
 
 def _max_pacing_rate(config: TcpConfig, rate: int) -> TcpConfig:

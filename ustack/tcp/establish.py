@@ -97,6 +97,11 @@ def established(tcb: Tcb, seg: Segment, now: int, *, sent_twice: bool = False) -
             tcb.rtt.sample(now - tcb.last_data_sent_at, snd.una, snd.nxt)
         elif not tcb.passive or seg.ack == snd.iss + 1:  # else text that left later tells it
             tcb.rtt.sample(now - fast.syn_at, snd.una, snd.nxt)
+    elif not sent_twice:  # nobody remembers our SYN
+        if tcb.ts_on and seg.tsval is not None and seg.tsecr:
+            measure_round_trip(tcb, seg.tsecr, now)
+        else:
+            tcb.rtt.distrust_initial()
     tcb.retransmits = 0
     tcb.rtt.reset_backoff()
     tcb.stalled_since = NEVER

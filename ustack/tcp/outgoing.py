@@ -36,9 +36,10 @@ def window_field(tcb: Tcb) -> int:  # hot
 
     The right edge moves only by min(half the buffer, one MSS) or more, and never to the left. The
     field has a granularity of 2^wscale. It is rounded up, as Linux does, unless that would promise
-    more than the buffer holds. Where it is rounded down, the peer sees a smaller edge than before,
-    but may have filled the larger one, so that one still counts (RFC 7323 §2.4): without this, a
-    kernel that has sent those last bytes is never heard again, for its ACKs lie beyond the edge.
+    more than the buffer holds (Linux minds that not, nor do we with `linux_windows`). Where it is
+    rounded down, the peer sees a smaller edge than before, but may have filled the larger one, so
+    that one still counts (RFC 7323 §2.4): without this, a kernel that has sent those last bytes is
+    never heard again, for its ACKs lie beyond the edge.
     """
     rcv, receive_buffer = tcb.rcv, tcb.receive_buffer
     nxt, adv, limit = rcv.nxt, rcv.adv, receive_buffer.limit
@@ -48,7 +49,7 @@ def window_field(tcb: Tcb) -> int:  # hot
         adv = edge
     shift = rcv.wscale
     field = adv - nxt
-    if adv <= edge:
+    if adv <= edge or tcb.config.linux_windows:
         field += rcv.rounding
     field >>= shift
     if field > 0xFFFF:

@@ -125,6 +125,9 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         set_state(tcb, OUR_FIN_ACKED[tcb.state])
         tcb.events |= FIN_ACKED
         if tcb.state is FIN_WAIT_2 and tcb.detached:
+            if tcb.config.fin_wait_2_timeout_us < 0:
+                finish(tcb, None)
+                return Reset(seg.ack)
             tcb.timers.fin_wait_2 = now + tcb.config.fin_wait_2_timeout_us
         elif tcb.state is CLOSED:  # LAST-ACK is over
             finish(tcb, None)

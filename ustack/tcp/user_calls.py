@@ -151,7 +151,11 @@ def configure(tcb: Tcb, previous: TcpConfig, now: int) -> None:
     if not config.keep_alive:
         timers.keep_alive = NEVER
     elif tcb.options_agreed and not tcb.closed:
-        timers.keep_alive = tcb.last_received_at + config.keep_alive_idle_us
+        idle_us = config.keep_alive_idle_us
+        if not previous.keep_alive:
+            timers.keep_alive = now + idle_us
+        elif idle_us != previous.keep_alive_idle_us:
+            timers.keep_alive = max(tcb.last_received_at + idle_us, now)
     if config.user_timeout_us is None:
         timers.user = NEVER
     elif tcb.stalled_since != NEVER:
@@ -182,6 +186,9 @@ def close(tcb: Tcb, now: int) -> None:
     tcb.detached = True
     unread = tcb.receive_buffer.readable > 0 and tcb.config.reset_unread
     if unread or tcb.config.linger_us == 0:
+        abort(tcb, now)
+        return
+    if tcb.state is FIN_WAIT_2 and tcb.config.fin_wait_2_timeout_us < 0:
         abort(tcb, now)
         return
     tcb.receive_buffer.drop_unread()
