@@ -31,8 +31,11 @@ def memory_info(tcb: Tcb | None, receive_size: int, send_size: int) -> bytes:
     return b"".join(value.to_bytes(4, "little") for value in values)
 
 
-def send_room(tcb: Tcb) -> int:
-    """How many bytes a send() takes now."""
+def send_room(tcb: Tcb, low_water: int = 0) -> int:
+    """How many bytes a send() takes now.
+
+    `low_water`: TCP_NOTSENT_LOWAT; while so much is not sent there are no new buffers either.
+    """
     snd, buffer = tcb.snd, tcb.send_buffer
     unsent = buffer.end - snd.nxt
     goal = _segment_goal(tcb)
@@ -40,6 +43,12 @@ def send_room(tcb: Tcb) -> int:
     tail = -unsent % goal if unsent else 0
     if left <= 0:
         return tail
+    if low_water:
+        most = tail + -(-max(0, low_water - unsent - tail) // goal) * goal
+        if not unsent:
+            most = -(-(_sendable(tcb) + low_water) // goal) * goal
+        if most < left:
+            return most
     if not unsent:  # the first buffer is sent as far as the windows allow, and then filled again
         tail = goal + min(_sendable(tcb), goal)
     more = max(0, left - tail)

@@ -358,7 +358,7 @@ class SocketOptions:
     @property
     def low_water(self) -> int:
         """SO_RCVLOWAT, bytes."""
-        return max(1, self._stored[c.SOL_SOCKET, c.SO_RCVLOWAT])
+        return self._stored[c.SOL_SOCKET, c.SO_RCVLOWAT]
 
     @property
     def not_sent_low_water(self) -> int:
@@ -428,6 +428,9 @@ class SocketOptions:
                 if value and not MIN_MSS <= value <= MAX_MSS:
                     raise os_error(errno.EINVAL)
                 self.config = replace(self.config, mss=value or None)
+            case (c.SOL_SOCKET, c.SO_RCVLOWAT):
+                most = self.config.receive_buffer or self.config.receive_buffer_max // 2
+                self._stored[key] = min(value, most) or 1 if value >= 0 else most
             case _ if key in CONFIG_OPTIONS:
                 self.config = write_config(self.config, key, value)
                 if key in _WRITTEN:

@@ -290,7 +290,8 @@ class Socket(SocketBase):
                 raise
             rest = view[sent:] if sent else data
             # One that waits goes on when a third is free (Linux sk_stream_write_space)
-            room = send_room(tcb) if not waited or is_writable(tcb) else 0
+            low_water = self.options.not_sent_low_water
+            room = send_room(tcb, low_water) if not waited or self._writable(tcb) else 0
             sent += self._stack.send(tcb, rest, now, urgent=urgent, more=more, room=room)
             whole = sent == len(view)
             if whole or (
@@ -445,6 +446,7 @@ class Socket(SocketBase):
             self.disconnect(now)
             self.error = errno.ECONNRESET
             return
+        self.news += 1  # Linux: whoever polls hears of it
         if how != c.SHUT_WR:
             self._shut_read = self.tcb.deaf = True
         if how != c.SHUT_RD and not self._shut_write:
@@ -503,13 +505,13 @@ class Socket(SocketBase):
             mask |= c.POLLIN | c.POLLRDNORM
         if write_over or self._writable(tcb):
             mask |= c.POLLOUT | c.POLLWRNORM
-        if urgent_pending(tcb):
-            mask |= c.POLLPRI
+        if urgent_pending(tcb) and tcb.rcv.up is not None and tcb.rcv.up <= tcb.rcv.nxt:
+            mask |= c.POLLPRI  # Linux: once the last urgent octet is there
         return mask
 
     def _writable(self, tcb: Tcb) -> bool:
-        unsent = max(0, tcb.send_buffer.end - tcb.snd.nxt)
-        if self.options.not_sent_low_water and 2 * unsent >= self.options.not_sent_low_water:
+        low_water = self.options.not_sent_low_water
+        if low_water and 2 * max(0, tcb.send_buffer.end - tcb.snd.nxt) >= low_water:
             return False
         return is_writable(tcb)
 

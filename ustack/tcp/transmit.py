@@ -459,7 +459,7 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
        whole segment will ever fit: then half the largest window seen (§3.8.6.2.1 (3)), or after
        the override timer (4) whatever fits;
     3. a last partial segment waits while another one is unacknowledged (Nagle, §3.7.4, in
-       Minshall's variant as Linux has it), unless a FIN goes with it;
+       Minshall's variant as Linux has it), unless a FIN goes with it or urgent text waits;
     4. what the user keeps apart (`tcb.marks`) is sent apart.
     """
     snd = tcb.snd
@@ -496,8 +496,8 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
         return 0
     partial = size % mss
     if partial and not tcb.fin_queued and not tcb.override and end == tcb.send_buffer.end:
-        if tcb.cork or (tcb.nagle and snd.small_end > snd.una):
-            return size - partial
+        if (tcb.cork or (tcb.nagle and snd.small_end > snd.una)) and snd.up is None:
+            return size - partial  # Linux: urgent text does not wait
     tcb.override = False
     return size
 
