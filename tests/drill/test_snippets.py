@@ -26,10 +26,17 @@ def test_constants_and_pure_builtins_are_there() -> None:
         run("assert 0, max(TCP_ESTABLISHED, TCP_CA_Recovery)")
 
 
+def test_what_only_computes_may_be_imported() -> None:
+    run("import math\nfrom itertools import chain", "assert math.floor(1.5) == len([*chain([0])])")
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "import os",
+        "import math, os",
+        "import math\nmath.__loader__",
+        "from .math import floor",
         "from os import path",
         "open('/etc/passwd')",
         "().__class__",

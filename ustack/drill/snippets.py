@@ -1,7 +1,7 @@
 """The Python of `%{ }%`: run after the last event, in one namespace without the world.
 
 Snippets come with scripts from anywhere. They get the variables of TCP_INFO, a few pure builtins
-and no way out: no import, no name or attribute that begins with an underscore.
+and no way out: no import but of what only computes, no name or attribute that begins with "_".
 """
 
 import ast
@@ -13,6 +13,7 @@ from ustack.drill.failure import ScriptFailure
 from ustack.drill.positions import Position
 from ustack.tcp.user_calls import TcpInfo
 from ustack.wire.ecn import CE, ECT0, ECT1
+from ustack.wire.tcp_options import SIGNATURE_SIZE
 
 CONSTANTS: Mapping[str, int] = {
     "TCP_ESTABLISHED": 1,
@@ -70,7 +71,9 @@ INFINITE_SSTHRESH = 0x7FFF_FFFF
 _BBR_INFO = struct.Struct("<IIIII")  # struct tcp_bbr_info: bandwidth in two halves, ...
 _BUILTINS = """abs all any bool dict divmod enumerate filter float format int isinstance len list
     map max min pow print range repr reversed round set sorted str sum tuple zip True False None
-    AssertionError Exception ValueError""".split()
+    AssertionError Exception ValueError KeyError IndexError NameError TypeError bin bytes chr
+    frozenset hex iter next oct ord ZeroDivisionError""".split()
+_MODULES = ("math", "itertools")  # none of them leads to another module
 
 
 def tcp_info(info: TcpInfo) -> dict[str, int]:
@@ -94,7 +97,8 @@ def tcp_info(info: TcpInfo) -> dict[str, int]:
         "tcpi_snd_wscale": info.snd_wscale,
         "tcpi_rcv_wscale": info.rcv_wscale,
         "tcpi_rto": info.rto,
-        "tcpi_snd_mss": info.snd_mss,
+        # Linux counts no digest, though no segment is without
+        "tcpi_snd_mss": info.snd_mss + (SIGNATURE_SIZE if info.signed else 0),
         "tcpi_rcv_mss": info.rcv_mss,
         "tcpi_unacked": -(-info.unacked // mss),
         "tcpi_sacked": -(-info.sacked // mss),
@@ -183,7 +187,7 @@ class Snippets:
 
     def run(self) -> None:
         """Runs all of them in order. Raises ScriptFailure for the first that fails."""
-        allowed = {name: getattr(builtins, name) for name in _BUILTINS}
+        allowed = {name: getattr(builtins, name) for name in (*_BUILTINS, "__import__")}
         namespace: dict[str, object] = {"__builtins__": allowed, **CONSTANTS}
         for position, text, values in self._parts:
             namespace |= values
@@ -207,8 +211,8 @@ def check(text: str, position: Position) -> ast.Module:
     except SyntaxError as error:
         raise ScriptFailure(position, f"the snippet is no Python: {error.msg}") from None
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            raise ScriptFailure(position, "snippets may not import")
+        if isinstance(node, ast.Import | ast.ImportFrom) and not _computes(node):
+            raise ScriptFailure(position, f"snippets may import only {', '.join(_MODULES)}")
         hidden = (isinstance(node, ast.Attribute) and node.attr.startswith("_")) or (
             isinstance(node, ast.Name)
             and node.id.startswith("_")
@@ -219,3 +223,9 @@ def check(text: str, position: Position) -> ast.Module:
         if isinstance(node, ast.Attribute) and node.attr in ("format", "format_map"):
             raise ScriptFailure(position, "snippets may not use str.format; use an f-string")
     return tree
+
+
+def _computes(node: ast.Import | ast.ImportFrom) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.module in _MODULES and not node.level
+    return all(alias.name in _MODULES for alias in node.names)

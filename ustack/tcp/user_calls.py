@@ -13,7 +13,7 @@ from ustack.tcp.accurate_ecn import AccurateEcn
 from ustack.tcp.buffer_sizes import advertised_mss, measured_space, text_was_read
 from ustack.tcp.chronograph import BUSY, Chronograph
 from ustack.tcp.handshake import resize_segments
-from ustack.tcp.md5_signature import key_of, signature_size
+from ustack.tcp.md5_signature import key_of
 from ustack.tcp.recovery import OPEN, Phase
 from ustack.tcp.state import (
     CLOSE_WAIT,
@@ -223,6 +223,7 @@ class TcpInfo:
     rttvar: int
     min_rtt: int
     snd_mss: int
+    signed: bool  # RFC 2385
     rcv_mss: int
     advmss: int
     snd_cwnd: int
@@ -323,7 +324,8 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         rtt=tcb.rtt.srtt,
         rttvar=tcb.rtt.rttvar,
         min_rtt=tcb.rtt.min_rtt,
-        snd_mss=snd.mss + signature_size(tcb),  # Linux: as if there were none
+        snd_mss=snd.mss,
+        signed=tcb.signature is not None,
         rcv_mss=rcv.mss_seen,
         advmss=advertised_mss(tcb),
         snd_cwnd=tcb.recovery.window(congestion) if congestion else 0,
