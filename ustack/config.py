@@ -47,6 +47,7 @@ class TcpConfig:
     msl_us: int = 30 * SECOND  # RFC 9293 §3.4.2 says 2 min; Linux holds TIME_WAIT for 60 s
     fin_wait_2_timeout_us: int = 60 * SECOND  # Linux tcp_fin_timeout: only after a full close();
     # negative: who has closed does not wait there at all, but resets
+    text_on_syn_ack: bool = True  # False: as Linux, text and FIN that come with it must come again
     reset_unread: bool = True  # SHLD-3; False: as FreeBSD, close() sends FIN though text is unread
     linger_us: int | None = None  # None: close() in the background; 0: close() aborts
     persist_min_us: int = 200_000  # floor of the zero-window probe interval

@@ -1,6 +1,7 @@
 """POSIX semantics of sockets: errno, blocking, readiness, options."""
 
 import errno
+import os
 import struct
 from contextlib import suppress
 
@@ -506,9 +507,19 @@ def test_a_low_water_mark_for_unsent_bytes_makes_a_socket_unwritable(
 def test_an_option_reads_back_as_it_was_set(
     world: World, level: int, name: int, value: int | bytes
 ) -> None:
-    socket = world.client.socket()
+    family = c.AF_INET6 if level == c.IPPROTO_IPV6 else c.AF_INET
+    socket = world.client.layer.socket(family, c.SOCK_STREAM, 0)
     socket.setsockopt(level, name, value, world.now)
     assert socket.getsockopt(level, name, world.now) == value
+
+
+def test_an_ipv4_socket_has_no_options_of_ipv6(world: World) -> None:
+    """Linux ip_setsockopt(), ip_getsockopt()."""
+    socket = world.client.socket()
+    with pytest.raises(OSError, match=os.strerror(errno.ENOPROTOOPT)):
+        socket.setsockopt(c.IPPROTO_IPV6, c.IPV6_RECVERR, 1, world.now)
+    with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
+        socket.getsockopt(c.IPPROTO_IPV6, c.IPV6_RECVERR, world.now)
 
 
 def test_buffer_sizes_are_doubled_and_have_a_minimum(world: World) -> None:

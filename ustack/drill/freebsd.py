@@ -42,6 +42,7 @@ def as_freebsd(tcp: TcpConfig) -> TcpConfig:
         persist_max_us=60 * SECOND,  # net.inet.tcp.persmax
         syn_linear_timeouts=4,
         soft_errors_end_opening=False,
+        text_on_syn_ack=True,
         rack=False,  # its default TCP has neither ...
         tail_loss_probe=False,
         rfc1337=True,

@@ -17,6 +17,7 @@ from ustack.stack.socket_layer import SocketLayer
 from ustack.stack.socket_options import STRUCTURES
 from ustack.stack.sockets import Socket
 from ustack.stack.udp_socket import DatagramSocket
+from ustack.tcp.user_calls import urgent_pending
 
 FIRST_FD = 3  # after stdin, stdout and stderr
 F_GETFD, F_SETFD = CONSTANTS["F_GETFD"], CONSTANTS["F_SETFD"]
@@ -54,6 +55,7 @@ class UstackApi:
         self._epoch_us = epoch_us
         self._clock = clock
         self._files: dict[int, File] = {}
+        self._urgent: dict[Socket, int] = {}  # where the last urgent octet is that stopped one
 
     def attach(self, layer: SocketLayer) -> None:
         """`layer` takes the place of one in which nothing has happened yet."""
@@ -257,7 +259,10 @@ class UstackApi:
             if not room:
                 raise os_error(errno.EAGAIN)
             # Linux tcp_splice_read(): only the socket's own O_NONBLOCK counts here
-            received = yield from one.receive(min(size, room), 0, self._clock())
+            before_urgent = self._before_urgent(one)
+            if before_urgent == 0:
+                return 0
+            received = yield from one.receive(min(size, room, before_urgent), 0, self._clock())
             other.held += received.size
             return received.size
         if isinstance(one, Pipe) and isinstance(other, Socket):
@@ -269,6 +274,20 @@ class UstackApi:
         if isinstance(one, Pipe) and isinstance(other, RegularFile):
             return self._disk.write(other, (yield from one.read(size)))
         raise os_error(errno.EBADF if one is None or other is None else errno.EINVAL)
+
+    def _before_urgent(self, socket: Socket) -> int:
+        """How much may be spliced: Linux stops before an urgent octet, and gets over it only when
+        another one is announced (tcp_check_urg()), where it is lost."""
+        tcb = socket.tcb
+        pending = urgent_pending(tcb) if tcb is not None else 0
+        if tcb is None or not pending:
+            return PIPE_SIZE
+        if pending > 1 and self._urgent.pop(socket, None) == tcb.rcv.nxt - socket.input_queue():
+            self._layer.stack.receive(tcb, 1, self._clock())
+            pending -= 1
+        if pending == 1:
+            self._urgent[socket] = tcb.rcv.nxt - socket.input_queue()
+        return pending - 1
 
     def open(self, path: str, flags: int) -> Call[int]:
         yield from ()

@@ -71,6 +71,7 @@ class VirtualHost:
             self.environment.tcp,
             probe_with_text=False,
             soft_errors_end_opening=True,
+            text_on_syn_ack=False,
             acks_await_reader=True,
             linux_windows=True,
             cut_segments=2,

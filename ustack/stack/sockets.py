@@ -558,6 +558,8 @@ class Socket(SocketBase):
                     return int(self.listener is not None)
                 case c.SO_DOMAIN:
                     return self.family
+        if level == c.IPPROTO_IPV6 and self.family != c.AF_INET6:
+            raise os_error(errno.EOPNOTSUPP)
         return connection_option(self._stack, self.tcb, self.options, level, name, now)
 
     def _take_soft_error(self) -> int:
@@ -569,6 +571,8 @@ class Socket(SocketBase):
 
     def setsockopt(self, level: int, name: int, value: int | bytes, now: int) -> None:
         """Sets the option, on a live connection too."""
+        if level == c.IPPROTO_IPV6 and self.family != c.AF_INET6:
+            raise os_error(errno.ENOPROTOOPT)
         if (level, name) == (c.SOL_SOCKET, c.SO_TIMESTAMPING):
             self._set_timestamping(value)
         if level == c.IPPROTO_TCP and name in _FAST_OPEN_OPTIONS:
@@ -633,6 +637,7 @@ class Socket(SocketBase):
     def timer(self, now: int) -> int | None:
         """Does what is due and says when it wants to be called again."""
         if self._cork.until is not None and now >= self._cork.until:
+            self._cork.more = False  # Linux tcp_write_wakeup(): with PSH
             self._uncork(now)
         return self._cork.until
 

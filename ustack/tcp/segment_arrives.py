@@ -389,10 +389,16 @@ def _arrives_in_syn_sent(tcb: Tcb, seg: Segment, now: int) -> Reset | None:
         snd.wl1, snd.wl2 = seg.seq, snd.una
     if not flags & ACK:
         queue_syn_text(tcb, seg)
-    elif seg.payload or flags & FIN:
+    elif (seg.payload or flags & FIN) and _takes_text_on_syn_ack(tcb):
         seg.seq += 1
         return receive_text(tcb, seg, now)
     return None
+
+
+def _takes_text_on_syn_ack(tcb: Tcb) -> bool:
+    """Linux: only with Fast Open, and not while text of our SYN has to be sent again."""
+    fast = tcb.fast_open
+    return tcb.config.text_on_syn_ack or (fast is not None and not tcb.scoreboard.in_flight)
 
 
 def _text_on_syn_answered(tcb: Tcb, fast: FastOpen, ack: int, resent: bool, now: int) -> None:
