@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tools.simulation import controllers
 from tools.simulation.campaign import Report, run_seed
 from tools.simulation.extras import random_scenario
 from tools.simulation.goodput import SNAPSHOT, table
@@ -65,3 +66,8 @@ def test_header_prediction_changes_no_packet(
 def test_goodput_is_as_it_was() -> None:
     """A difference is to be reviewed: `tools/sim --goodput` writes the table anew."""
     assert table() == SNAPSHOT.read_text()
+
+
+def test_the_controllers_do_what_their_table_says() -> None:
+    """`tools/sim --controllers` writes it anew."""
+    assert controllers.row(0.05, 1) in controllers.TABLE.read_text().splitlines()

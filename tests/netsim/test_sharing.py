@@ -7,8 +7,8 @@ from itertools import permutations
 
 import pytest
 
-from tools.simulation.application import Ending, Plan
 from tools.simulation.scenario import Dialogue, Scenario
+from tools.simulation.transfer import plans
 from tools.simulation.world import World
 from ustack.config import SECOND, TcpConfig
 from ustack.device.link import LinkConfig
@@ -18,17 +18,11 @@ RATE_BPS = 4_000_000
 ROUND_TRIP_US = 60_000
 PRODUCT = RATE_BPS * ROUND_TRIP_US // SECOND // 8 // 1500  # packets that fill the path
 BUFFER = 1 << 20
-WHOLE = (1 << 20, 1 << 20)
 MINUTE = 60 * SECOND
 
 
 class Over(Exception):
     """The minute is."""
-
-
-def plans(size: int) -> tuple[Plan, Plan]:
-    sender = Plan(size, Ending.HALF_CLOSE, writes=WHOLE, reads=WHOLE)
-    return sender, Plan(0, Ending.HALF_CLOSE, reads=WHOLE)
 
 
 def scenario(dialogues: tuple[Dialogue, ...], link: LinkConfig, seed: int) -> Scenario:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from tools.simulation import controllers as long_path
 from tools.simulation.campaign import (
     SEEDS_PER_CLUSTER_JOB,
     Failure,
@@ -47,6 +48,7 @@ def seed_range(_context: click.Context, _option: click.Parameter, text: str) -> 
 @click.option("--capture", is_flag=True, help="Keep the captures of every seed in artifacts/.")
 @click.option("--show", is_flag=True, help="Only print the scenarios of the seeds.")
 @click.option("--goodput", is_flag=True, help=f"Only write {SNAPSHOT.name} anew.")
+@click.option("--controllers", is_flag=True, help=f"Only write {long_path.TABLE.name} anew.")
 def main(
     seeds: range,
     processes: int | None,
@@ -55,6 +57,7 @@ def main(
     capture: bool,
     show: bool,
     goodput: bool,
+    controllers: bool,
 ) -> None:
     """Simulates two hosts in virtual time, with a random scenario for each seed.
 
@@ -65,6 +68,10 @@ def main(
     if goodput:
         SNAPSHOT.write_text(table())
         print(f"wrote {SNAPSHOT}")
+        return
+    if controllers:
+        long_path.TABLE.write_text(long_path.table())
+        print(f"wrote {long_path.TABLE}")
         return
     if show:
         for seed in seeds:

@@ -9,9 +9,7 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from tools.simulation.application import Ending, Plan
-from tools.simulation.scenario import Dialogue, Scenario
-from tools.simulation.world import World
+from tools.simulation.transfer import transfer
 from ustack.config import TcpConfig
 from ustack.device.link import LinkConfig
 
@@ -36,21 +34,7 @@ def goodput(loss: float, round_trip_ms: int, buffer: int, seed: int, sender: Tcp
     """bit/s of a transfer of SIZE bytes, from the SYN to the last ACK."""
     link = LinkConfig(delay_us=round_trip_ms * 500, loss=loss, rate_bps=RATE_BPS, queue=QUEUE)
     config = replace(sender, receive_buffer=buffer)
-    whole = (1 << 20, 1 << 20)
-    scenario = Scenario(
-        seed=seed,
-        dialogues=(
-            Dialogue(
-                Plan(SIZE, Ending.HALF_CLOSE, writes=whole, reads=whole),
-                Plan(0, Ending.HALF_CLOSE, reads=whole),
-            ),
-        ),
-        there=link,
-        back=link,
-        client=config,
-        server=config,
-    )
-    return SIZE * 8e6 / World(scenario).run().duration_us
+    return transfer(SIZE, link, config, seed).rate
 
 
 def table() -> str:

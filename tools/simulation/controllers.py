@@ -1,0 +1,92 @@
+"""What each congestion controller makes of a long path, in virtual time, as a table of text.
+
+`tools/sim --controllers` writes it; docs/congestion.md tells what it means.
+"""
+
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+
+from tools.simulation.transfer import Transfer, transfer
+from ustack.config import TcpConfig
+from ustack.device.link import LinkConfig
+
+TABLE = Path(__file__).parents[2] / "tests" / "netsim" / "controllers.txt"
+RATE_BPS = 10_000_000
+ROUND_TRIP_MS = 100
+CONTROLLERS = ("bbr", "cubic", "newreno")
+CELLS = ((0.0, 0.25), (0.0, 1), (0.0, 3), (0.01, 1), (0.03, 1), (0.05, 1))  # loss, queue in BDP
+SIZE = 6_000_000  # bytes, where nothing is lost at random
+LOSSY_SIZE = 2_000_000
+SEEDS = (1, 2, 3)
+BUFFER = 4 << 20
+DISTURBANCES = ((0.01, 0.0), (0.0, 0.01), (0.01, 0.01))  # loss, reordering
+DISTURBED_ROUND_TRIPS_MS = (40, 100)
+
+
+def packets_in(round_trip_ms: int) -> int:
+    """Packets that fill the path: the bandwidth-delay product (BDP)."""
+    return RATE_BPS * round_trip_ms // 1000 // 8 // 1500
+
+
+def run(
+    congestion: str,
+    size: int,
+    *,
+    loss: float = 0.0,
+    reorder: float = 0.0,
+    jitter_us: int = 0,
+    round_trip_ms: int = ROUND_TRIP_MS,
+    queue: float = 3,
+    seed: int = 1,
+) -> Transfer:
+    """A transfer of `size` bytes. Loss and reordering are both ways; `queue`: in BDP."""
+    link = LinkConfig(
+        delay_us=round_trip_ms * 500,
+        jitter_us=jitter_us,
+        loss=loss,
+        reorder=reorder,
+        rate_bps=RATE_BPS,
+        queue=int(queue * packets_in(round_trip_ms)),
+    )
+    config = TcpConfig(congestion=congestion, receive_buffer=BUFFER, send_buffer=BUFFER)
+    return transfer(size, link, config, seed)
+
+
+def share(congestion: str, size: int, **path: float) -> float:
+    """What part of the rate `run` gets."""
+    return run(congestion, size, **path).rate / RATE_BPS  # type: ignore[arg-type]
+
+
+def row(loss: float, queue: float) -> str:
+    """A line of the first table."""
+    size = LOSSY_SIZE if loss else SIZE
+    line = f"{loss:6.1%} {queue:12.2f}"
+    for name in CONTROLLERS:
+        runs = [run(name, size, loss=loss, queue=queue, seed=seed) for seed in SEEDS]
+        rate = fmean(one.rate for one in runs) / 1e6
+        line += f"{rate:10.2f} {fmean(one.round_trip_ms for one in runs):5.0f}"
+    return line
+
+
+def table() -> str:
+    """Both tables, the means of the seeds."""
+    lines = [
+        f"One sender over {RATE_BPS // 10**6} Mbit/s and {ROUND_TRIP_MS} ms, loss both ways:",
+        "Mbit/s from the SYN to the last ACK, and the median of the smoothed round trip in ms.",
+        "Written by tools/sim --controllers; the time is virtual, so figures are exact.",
+        "",
+        "  loss   queue, BDP" + "".join(f"{name:>16}" for name in CONTROLLERS),
+    ]
+    lines += [row(loss, queue) for loss, queue in CELLS]
+    lines += [
+        "",
+        "BBR, a queue of one BDP: parts of the rate. Who is reordered skips half a round trip.",
+        "",
+        "  loss   reordered   RTT ms    part",
+    ]
+    for (loss, reorder), round_trip in product(DISTURBANCES, DISTURBED_ROUND_TRIPS_MS):
+        path = {"loss": loss, "reorder": reorder, "round_trip_ms": round_trip, "queue": 1}
+        part = fmean(share("bbr", LOSSY_SIZE, **path, seed=seed) for seed in SEEDS)
+        lines.append(f"{loss:6.1%} {reorder:11.1%} {round_trip:8} {part:7.2f}")
+    return "\n".join(lines) + "\n"
