@@ -33,7 +33,7 @@ from ustack.drill.constants import CONSTANTS
 from ustack.drill.failure import ScriptFailure
 from ustack.drill.fragments import Defragmenter
 from ustack.drill.host import Message, Snapshot, Task
-from ustack.drill.packets import LivePacket
+from ustack.drill.packets import LivePacket, framed
 from ustack.drill.parser import COMMAND_LINE, read_script
 from ustack.drill.player import Player
 from ustack.drill.positions import Position
@@ -45,7 +45,7 @@ from ustack.errors import MalformedFile, MalformedPacket
 from ustack.stack.error_queue import ControlMessage
 from ustack.stack.socket_base import Call
 from ustack.wire.gso import split
-from ustack.wire.virtio import HEADER_LEN, PLAIN
+from ustack.wire.virtio import HEADER_LEN
 
 TUN = "tun0"  # the name that scripts use
 MIN_TOLERANCE_US = 20_000  # this is Python, and the machine may be busy
@@ -120,7 +120,7 @@ class KernelHost:
                 time.sleep((left - ASLEEP_US) / 1e6)
 
     def inject(self, packet: bytes) -> None:
-        if not self._tun.write([PLAIN, packet], 0):
+        if not self._tun.write([framed(packet, self._settings)], 0):
             raise OSError(errno.ENOBUFS, "the TUN is full")
 
     def next_packet(self, until_us: int | None) -> LivePacket | None:

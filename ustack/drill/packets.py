@@ -6,10 +6,19 @@ Knows no socket and no mapping. Payloads are zeros in both directions (language 
 import hashlib
 from dataclasses import dataclass
 
-from ustack.drill.script import IcmpPacket, IpInfo, Md5, Quoted, TcpOption, TcpPacket, UdpPacket
+from ustack.drill.script import (
+    IcmpPacket,
+    IpInfo,
+    Md5,
+    Quoted,
+    Settings,
+    TcpOption,
+    TcpPacket,
+    UdpPacket,
+)
 from ustack.drill.tcp_options import decode_options, encode_options
 from ustack.errors import MalformedPacket
-from ustack.wire import icmp, ipv4, ipv6, tcp, udp
+from ustack.wire import icmp, ipv4, ipv6, tcp, udp, virtio
 from ustack.wire.checksum import checksum, pseudo_sum
 
 INJECTED_TTL = 255  # language §6.4
@@ -161,6 +170,27 @@ def _quotation(packet: IcmpPacket, quoted: Endpoints) -> bytes:
     if len(quoted.source) == 16:
         return ipv6.encode(quoted.source, quoted.destination, protocol, length) + inner
     return ipv4.encode(quoted.source, quoted.destination, protocol, length) + inner
+
+
+def framed(packet: bytes, settings: Settings) -> bytes:
+    """The packet behind its virtio header; a long one as an aggregate of --mss bytes each."""
+    header_length = (packet[0] & 0xF) * 4 if packet[0] >> 4 == 4 else 40
+    if not settings.mss or len(packet) <= settings.device_mtu:
+        return virtio.PLAIN + packet
+    kind = virtio.GSO_TCPV4 if packet[0] >> 4 == 4 else virtio.GSO_TCPV6
+    tcp_length = (packet[header_length + 12] >> 4) * 4
+    # The checksum is complete, which a receiver may take as valid all the same.
+    return (
+        virtio.HEADER.pack(
+            virtio.NEEDS_CSUM,
+            kind,
+            header_length + tcp_length,
+            settings.mss,
+            header_length,
+            tcp.CHECKSUM_OFFSET,
+        )
+        + packet
+    )
 
 
 def ip_of(live: LivePacket, expected: IpInfo) -> IpInfo:

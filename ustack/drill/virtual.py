@@ -16,7 +16,7 @@ from ustack.drill.fragments import Defragmenter
 from ustack.drill.freebsd import as_freebsd
 from ustack.drill.host import Snapshot, Task
 from ustack.drill.machine import counters, sockets
-from ustack.drill.packets import LivePacket
+from ustack.drill.packets import LivePacket, framed
 from ustack.drill.pipelines import Machine
 from ustack.drill.positions import Position
 from ustack.drill.script import Settings
@@ -33,7 +33,7 @@ from ustack.stack.stack import Stack
 from ustack.tcp.fast_open import CLIENT
 from ustack.wire import Buffer
 from ustack.wire.gso import split
-from ustack.wire.virtio import GSO_TCPV4, GSO_TCPV6, HEADER, HEADER_LEN, NEEDS_CSUM, PLAIN
+from ustack.wire.virtio import HEADER_LEN
 
 EPOCH_US = 1_000 * SECOND  # what the stack's clock shows when a test begins
 GSO_MAX = 65535  # bytes; language §11.3: scripts are written for a stack with TSO
@@ -216,7 +216,7 @@ class VirtualHost:
         if unpacked is None:
             self.environment.note("dropped: not in the UDP tunnel of its connection")
         else:
-            self.stack.input(self._frame(unpacked), self._clock())
+            self.stack.input(framed(unpacked, self._settings), self._clock())
         self._turn()
 
     def _in_use(self, flow: bytes) -> bool:
@@ -225,18 +225,6 @@ class VirtualHost:
         flows = {tcb.flow for tcb in stack.connections()}
         flows |= {request.flow for request in stack.half_open()}
         return flow in flows | {record.flow for record in stack.time_waits()}
-
-    def _frame(self, packet: bytes) -> bytes:
-        """The packet behind its virtio header; a long one as an aggregate of --mss bytes each."""
-        header_length = (packet[0] & 0xF) * 4 if packet[0] >> 4 == 4 else 40
-        mss = self._settings.mss
-        if not mss or len(packet) <= self._settings.device_mtu:
-            return PLAIN + packet
-        gso_type = GSO_TCPV4 if packet[0] >> 4 == 4 else GSO_TCPV6
-        # The checksum is complete, which a receiver may take as valid all the same.
-        return (
-            HEADER.pack(NEEDS_CSUM, gso_type, header_length + 20, mss, header_length, 16) + packet
-        )
 
     def _write(self, parts: Sequence[Buffer], now: int) -> bool:
         if self._drops_output:
