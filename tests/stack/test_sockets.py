@@ -513,6 +513,14 @@ def test_an_option_reads_back_as_it_was_set(
     assert socket.getsockopt(level, name, world.now) == value
 
 
+def test_a_listener_without_an_address_is_bound_all_the_same(world: World) -> None:
+    """Linux inet_autobind(), from listen()."""
+    socket = world.client.socket()
+    socket.listen(1, world.now)
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        socket.bind("", 80)
+
+
 def test_an_ipv4_socket_has_no_options_of_ipv6(world: World) -> None:
     """Linux ip_setsockopt(), ip_getsockopt()."""
     socket = world.client.socket()

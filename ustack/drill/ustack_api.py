@@ -8,6 +8,7 @@ from ustack.drill.constants import CONSTANTS
 from ustack.drill.files import PIPE_SIZE, FileSystem, Pipe, RegularFile
 from ustack.drill.host import Message
 from ustack.drill.udp_tunnel import UdpTunnel
+from ustack.drill.urgent import UrgentMarks
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.error_queue import ControlMessage, Stamp, transmit_stamps
@@ -17,7 +18,6 @@ from ustack.stack.socket_layer import SocketLayer
 from ustack.stack.socket_options import STRUCTURES
 from ustack.stack.sockets import Socket
 from ustack.stack.udp_socket import DatagramSocket
-from ustack.tcp.user_calls import urgent_pending
 
 FIRST_FD = 3  # after stdin, stdout and stderr
 F_GETFD, F_SETFD = CONSTANTS["F_GETFD"], CONSTANTS["F_SETFD"]
@@ -55,7 +55,7 @@ class UstackApi:
         self._epoch_us = epoch_us
         self._clock = clock
         self._files: dict[int, File] = {}
-        self._urgent: dict[Socket, int] = {}  # where the last urgent octet is that stopped one
+        self._urgent = UrgentMarks()
 
     def attach(self, layer: SocketLayer) -> None:
         """`layer` takes the place of one in which nothing has happened yet."""
@@ -174,6 +174,12 @@ class UstackApi:
         socket = self._socket(fd)
         if null and size and not flags & c.MSG_TRUNC and socket.input_queue():
             raise os_error(errno.EFAULT)
+        if isinstance(socket, Socket) and not flags & c.MSG_ERRQUEUE:
+            if flags & c.MSG_OOB and socket.tcb is not None:
+                taken = self._urgent.take(socket, self._layer.stack, flags, self._clock())
+                return Message(taken, c.MSG_OOB)
+            limit = self._urgent.limit(socket, self._layer.stack, self._clock(), splice=False)
+            size = min(size, limit or size)
         received = yield from socket.receive(size, flags, self._clock())
         return Message(received.size, received.flags, tuple(map(self._timed, received.control)))
 
@@ -234,6 +240,8 @@ class UstackApi:
     def ioctl(self, fd: int, request: int, argument: int) -> Call[int]:
         yield from ()
         socket = self._socket(fd)
+        if request == SIOCINQ and isinstance(socket, Socket):
+            return self._urgent.queued(socket, self._layer.stack, self._clock())
         if request == SIOCINQ:
             return socket.input_queue()
         if request == SIOCOUTQ:
@@ -259,10 +267,11 @@ class UstackApi:
             if not room:
                 raise os_error(errno.EAGAIN)
             # Linux tcp_splice_read(): only the socket's own O_NONBLOCK counts here
-            before_urgent = self._before_urgent(one)
-            if before_urgent == 0:
+            limit = self._urgent.limit(one, self._layer.stack, self._clock(), splice=True)
+            if limit == 0:
                 return 0
-            received = yield from one.receive(min(size, room, before_urgent), 0, self._clock())
+            wanted = min(size, room, limit or room)
+            received = yield from one.receive(wanted, 0, self._clock())
             other.held += received.size
             return received.size
         if isinstance(one, Pipe) and isinstance(other, Socket):
@@ -274,20 +283,6 @@ class UstackApi:
         if isinstance(one, Pipe) and isinstance(other, RegularFile):
             return self._disk.write(other, (yield from one.read(size)))
         raise os_error(errno.EBADF if one is None or other is None else errno.EINVAL)
-
-    def _before_urgent(self, socket: Socket) -> int:
-        """How much may be spliced: Linux stops before an urgent octet, and gets over it only when
-        another one is announced (tcp_check_urg()), where it is lost."""
-        tcb = socket.tcb
-        pending = urgent_pending(tcb) if tcb is not None else 0
-        if tcb is None or not pending:
-            return PIPE_SIZE
-        if pending > 1 and self._urgent.pop(socket, None) == tcb.rcv.nxt - socket.input_queue():
-            self._layer.stack.receive(tcb, 1, self._clock())
-            pending -= 1
-        if pending == 1:
-            self._urgent[socket] = tcb.rcv.nxt - socket.input_queue()
-        return pending - 1
 
     def open(self, path: str, flags: int) -> Call[int]:
         yield from ()
@@ -311,7 +306,12 @@ class UstackApi:
             if fd >= 0:  # poll(2): below 0 it is ignored
                 sockets.append((found if isinstance(found, AnySocket) else None, events))
         returned = yield from poll(sockets, _timeout_us(timeout_ms), self._clock())
-        answers = iter(returned)
+        answers = iter(
+            self._urgent.polled(socket, self._layer.stack, found, self._clock())
+            if isinstance(socket, Socket)
+            else found
+            for (socket, _), found in zip(sockets, returned, strict=True)
+        )
         return [next(answers) if fd >= 0 else 0 for fd, _ in entries]
 
     def epoll_create(self, size: int) -> Call[int]:

@@ -78,7 +78,9 @@ class Socket(SocketBase):
         tcb = self.tcb
         over = tcb is not None and tcb.closed
         bound = self.bound is not None and not (over and tcb is not None and tcb.passive)
-        if bound or (tcb is not None and not over):  # Linux: what accept() had bound ends with it
+        if (
+            bound or self.listener is not None or (tcb is not None and not over)
+        ):  # Linux: what accept() had bound ends with it
             raise os_error(errno.EINVAL)
         self.bound = Endpoint(unmapped(address), port)
         if port and any(self._excludes(other) for other in self._layer.sockets):
