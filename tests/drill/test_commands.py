@@ -92,7 +92,7 @@ def test_anything_else_is_refused(text: str) -> None:
         "sockstat -4 -p 8080 -s | grep -c TIME_WAIT | grep 1",
         "netstat -an | grep -E 'TIME_WAIT|CLOSE_WAIT' | wc -l | grep -w 1",
         "ss -tan state time-wait | grep -q :8080",
-        "ss -tan state established | grep -v 8080 | wc -l | grep 0",
+        "ss -Htan state established | grep -v 8080 | wc -l | grep 0",
     ],
 )
 def test_a_pipeline_is_a_question(question: str) -> None:
@@ -107,6 +107,8 @@ def test_a_pipeline_is_a_question(question: str) -> None:
         "nstat | grep -q TcpExtListenOverflows",
         "sockstat | grep -c LISTEN | grep 1",
         "ss | grep ESTAB",
+        "ss -tn | grep 8080",  # by itself it does not show TIME-WAIT
+        "ss -tnl | grep 8080",
     ],
 )
 def test_a_pipeline_that_says_no_fails(question: str) -> None:
@@ -226,3 +228,30 @@ def test_a_script_beside_it_is_run(tmp_path: Path) -> None:
     (tmp_path / "clear.sh").write_text("#!/bin/sh\nset -e\nsysctl -q -w net.ipv4.tcp_sack=0\n")
     run = Run("./clear.sh", Position(str(tmp_path / "t.pkt"), 1))
     assert run.environment.tcp.sack is False
+
+
+def test_commands_in_each_other_have_an_end(tmp_path: Path) -> None:
+    (tmp_path / "self.sh").write_text("./self.sh")
+    with pytest.raises(ScriptFailure, match="too many commands in each other"):
+        Run("./self.sh", Position(str(tmp_path / "t.pkt"), 1))
+    with pytest.raises(ScriptFailure, match="refused to run 'ip"):
+        Run("ip")
+
+
+def test_ss_shows_listeners_and_details_when_asked() -> None:
+    run = Run("true")
+    run.sockets[:] = [
+        ListedSocket("LISTEN", "192.168.0.1:8080", "*:*"),
+        ListedSocket("ESTABLISHED", "192.168.0.1:8080", "192.0.2.1:5", "cubic cwnd:10"),
+    ]
+    for question in (
+        "ss -tnl | grep -c 8080 | grep -x 1",
+        "ss -Htn | wc -l | grep -w 1",
+        "ss -tn | wc -l | grep -w 2",
+        "ss -tan | grep -c 8080 | grep -w 2",
+        "ss -tni | grep -q 'cubic .*cwnd:10'",
+        "! ss -tn | grep cwnd",
+        "ss -tn state all | grep -c 8080 | grep -w 2",
+        "ss -tn state connected | grep -c 8080 | grep -w 1",
+    ):
+        run.commands.run(question, HERE)

@@ -307,6 +307,8 @@ class Commands:
     def _ip(self, arguments: Sequence[str]) -> bool:
         """`ip tcp_metrics flush all`, the attributes of `ip route change` and the MTU of a link."""
         words = [word for word in arguments if not word.startswith("-")]
+        if not words:
+            return False
         shows = {"show", "list", "ls", "flush", "get"} & set(words[1:2]) or len(words) == 1
         if words[:1] in (["tcp_metrics"], ["tcpmetrics"]) or shows:
             return True

@@ -20,9 +20,10 @@ _SS_STATES = {
     "SYN_RECEIVED": "SYN-RECV",
     "CLOSED": "UNCONN",
 }
+_NOT_SHOWN = ("LISTEN", "CLOSED", "TIME_WAIT", "SYN_RECEIVED")  # by ss without -a or -l
 _FREEBSD_STATES = {"SYN_RECEIVED": "SYN_RCVD"}
 _LINUX_STATES = {"SYN_RECEIVED": "SYN_RECV", "FIN_WAIT_1": "FIN_WAIT1", "FIN_WAIT_2": "FIN_WAIT2"}
-GREP_FLAGS = set("qcviEFwsohnaP")
+GREP_FLAGS = set("qcviEFwsohnaPx")
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,15 +84,28 @@ def _counters(arguments: Sequence[str], machine: Machine) -> list[str]:
 
 def _sockets_of_linux(arguments: Sequence[str], listed: Sequence[ListedSocket]) -> list[str]:
     """`ss`; of its filters only `state NAME` is heeded: one script has one connection."""
+    flags = {letter for word in arguments if re.fullmatch("-[a-zA-Z0-9]+", word) for letter in word}
     wanted = None
     if "state" in arguments[:-1]:
         wanted = arguments[arguments.index("state") + 1].upper().replace("-", "_")
         wanted = {"SYN_RECV": "SYN_RECEIVED", "LISTENING": "LISTEN"}.get(wanted, wanted)
-    return [
-        f"{_SS_STATES.get(each.state, each.state.replace('_', '-'))} 0 0 {each.local} {each.remote}"
-        for each in listed
-        if wanted in (None, "CONNECTED", each.state)
-    ]
+    lines = [] if "H" in flags else ["State Recv-Q Send-Q Local Address:Port Peer Address:Port"]
+    for each in listed:
+        if wanted in ("ALL", "CONNECTED"):
+            shown = wanted == "ALL" or each.state != "LISTEN"
+        elif wanted is not None:
+            shown = wanted == each.state
+        elif "a" in flags or "l" in flags:
+            shown = "a" in flags or each.state == "LISTEN"
+        else:
+            shown = each.state not in _NOT_SHOWN
+        if not shown:
+            continue
+        state = _SS_STATES.get(each.state, each.state.replace("_", "-"))
+        lines.append(f"{state} 0 0 {each.local} {each.remote}")
+        if "i" in flags and each.info:
+            lines.append(f"\t {each.info}")
+    return lines
 
 
 def filtered(
@@ -216,6 +230,8 @@ def _pattern(name: str, patterns: Sequence[str], flags: set[str]) -> re.Pattern[
     )
     if "w" in flags:
         text = rf"\b(?:{text})\b"
+    if "x" in flags:
+        text = rf"^(?:{text})$"
     try:
         return re.compile(text, re.IGNORECASE if "i" in flags else 0)
     except re.error as error:

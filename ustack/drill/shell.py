@@ -31,7 +31,7 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.RShift: operator.rshift,
 }
 LONGEST_ARITHMETIC = 100  # characters
-DEEPEST = 8  # command substitutions in each other
+DEEPEST = 20  # commands in each other
 
 
 class ShellError(Exception):
@@ -93,6 +93,15 @@ class Shell:
 
         Raises ShellError, and Unknown with the part of the text that is not understood.
         """
+        if self._depth >= DEEPEST:
+            raise ShellError("too many commands in each other")
+        self._depth += 1
+        try:
+            return self._execute(text)
+        finally:
+            self._depth -= 1
+
+    def _execute(self, text: str) -> Outcome:
         blocks: list[bool] = []  # of each open `if`: its branch runs
         outcome, printed = Outcome(), list[str]()
         join = ";"
@@ -270,13 +279,7 @@ class Shell:
         return self.variables.get(text[at + 1 : end], ""), end
 
     def _printed(self, command: str) -> str:
-        if self._depth >= DEEPEST:
-            raise ShellError("too many commands in each other")
-        self._depth += 1
-        try:
-            return "\n".join(self.execute(command).lines)
-        finally:
-            self._depth -= 1
+        return "\n".join(self.execute(command).lines)
 
     def _computed(self, text: str) -> int:
         """`$((text))` of whole numbers."""
