@@ -54,7 +54,6 @@ class World:
         while busy:
             busy = False
             for host, other in ((self.client, self.server), (self.server, self.client)):
-                host.layer.handle_timeouts(self.now)
                 host.stack.handle_timeouts(self.now)
                 host.stack.flush(self.now, host.write)
                 events = host.stack.take_events()
@@ -72,8 +71,7 @@ class World:
             deadlines = [
                 at
                 for host in (self.client, self.server)
-                for at in (host.stack.next_deadline(), host.layer.handle_timeouts(self.now))
-                if at is not None and at > self.now
+                if (at := host.stack.next_deadline()) is not None and at > self.now
             ]
             if not deadlines or min(deadlines) > end:
                 break

@@ -91,7 +91,6 @@ class Host:
         rng = random.Random(self._seed * 1000 + self._boots)
         stack = Stack(self.config, secret=secret, randrange=rng.randrange, probe=self._probe)
         self.sockets = SocketLayer(stack, self.config.tcp)
-        self._sockets_due: int | None = None
         return stack
 
     def restart(self) -> None:
@@ -158,8 +157,6 @@ class Host:
         due = stack.next_deadline()
         if due is not None and due <= at:
             stack.handle_timeouts(at)
-        if self._sockets_due is not None and self._sockets_due <= at:
-            self.sockets.handle_timeouts(at)
 
         def write(parts: Sequence[Buffer], _: int) -> bool:
             self.packets_out += 1
@@ -173,15 +170,11 @@ class Host:
                 if handler is not None:
                     handler(flags)
             stack.flush(at, write)
-        if self.sockets.sockets or self._sockets_due is not None:
-            self._sockets_due = self.sockets.handle_timeouts(at)
 
     def next_deadline(self, now: int) -> int | None:
         """When `turn` has something to do (world's µs), at the earliest now."""
         due = self.stack.next_deadline()
         arrival = self.port.next_deadline(now)
-        if self._sockets_due is not None and (due is None or self._sockets_due < due):
-            due = self._sockets_due
         if due is not None and (arrival is None or due - self.clock_us < arrival):
             arrival = due - self.clock_us
         return arrival if arrival is None or arrival > now else now

@@ -101,7 +101,6 @@ class VirtualHost:
         )
         self._stack: Stack | None = None
         self._layer: SocketLayer | None = None
-        self._held_until: int | None = None
         self._api: UstackApi | None = None
         self._untouched = True  # the stack has seen no call and no packet yet
 
@@ -176,9 +175,8 @@ class VirtualHost:
 
     def _advance(self, limit_us: int | None) -> bool:
         """Moves to the next deadline and does what is due; False when none is in reach."""
-        deadlines = [
-            at - EPOCH_US for at in (self.stack.next_deadline(), self._held_until) if at is not None
-        ]
+        due = self.stack.next_deadline()
+        deadlines = [] if due is None else [due - EPOCH_US]
         deadlines += [task.wake_us for task in self._tasks if task.wake_us is not None]
         if not deadlines:
             return False
@@ -196,7 +194,6 @@ class VirtualHost:
         assert layer is not None
         for _ in range(MAX_TURNS):
             now = self._clock()
-            self._held_until = layer.handle_timeouts(now)
             self.stack.flush(now, self._write)
             events = self.stack.take_events()
             layer.dispatch(events)

@@ -271,10 +271,9 @@ class SocketNetwork:
         self._arm()
 
     def _arm(self) -> None:
-        """The timer fires at the first time-out of a call or of a socket that holds text back."""
+        """The timer fires at the first time-out of a call."""
         now = self._driver.now()
-        deadlines = [self._layer.handle_timeouts(now)]
-        deadlines += [blocked.wake_at for blocked in self._blocked]
+        deadlines = [blocked.wake_at for blocked in self._blocked]
         deadline = min((at for at in deadlines if at is not None), default=None)
         if self._timer is not None:
             self._timer.cancel()

@@ -77,10 +77,3 @@ def take_notice(queue: ErrorQueue | None, size: int) -> Received:
 def deadline_after(timeout_us: int | None, now: int) -> int | None:
     """When a call that may take so long must have ended; None: never."""
     return None if timeout_us is None else now + timeout_us
-
-
-def earlier(one: int | None, other: int | None) -> int | None:
-    """The earlier of two times, None: never."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

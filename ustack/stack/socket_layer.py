@@ -7,7 +7,6 @@ from ustack.config import TcpConfig
 from ustack.errors import os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.listener import Listener
-from ustack.stack.socket_base import earlier
 from ustack.stack.socket_options import SocketOptions
 from ustack.stack.sockets import Socket
 from ustack.stack.stack import Stack
@@ -63,10 +62,3 @@ class SocketLayer:
             user = subject.user
             if isinstance(user, Socket | DatagramSocket):
                 user.notify(flags)
-
-    def handle_timeouts(self, now: int) -> int | None:
-        """What sockets hold back past its time is given to the stack; when to call again."""
-        deadline: int | None = None
-        for each in self.sockets:
-            deadline = earlier(deadline, each.timer(now))
-        return deadline

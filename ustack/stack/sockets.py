@@ -12,7 +12,6 @@ from typing import Protocol
 from ustack.errors import ConnectionReset, UsageError, os_error
 from ustack.stack import socket_constants as c
 from ustack.stack.connection_options import connection_option
-from ustack.stack.cork import Cork
 from ustack.stack.error_queue import ControlMessage
 from ustack.stack.listener import Listener
 from ustack.stack.md5_option import check_family
@@ -31,8 +30,8 @@ from ustack.stack.stack import Stack
 from ustack.tcp.ack_policy import begin_dialogue
 from ustack.tcp.fast_open import CLIENT
 from ustack.tcp.state import CLOSING, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT
-from ustack.tcp.tcb import CLOSED_EVENT, SOFT_ERROR, Endpoint, Tcb
-from ustack.tcp.user_calls import TcpInfo, urgent_pending
+from ustack.tcp.tcb import CLOSED_EVENT, CORK, MORE, SOFT_ERROR, UNCORKED, Endpoint, Tcb
+from ustack.tcp.user_calls import TcpInfo, cork, urgent_pending
 from ustack.wire import Buffer
 
 __all__ = ["Call", "Received", "Socket"]
@@ -68,7 +67,6 @@ class Socket(SocketBase):
         self._stack = layer.stack
         self._connecting = False  # connect() has begun and has not reported its end
         self._shut_read = self._shut_write = False
-        self._cork = Cork()
         self._notices: Notices | None = None  # from the first send that asks for any
 
     # Opening
@@ -231,7 +229,6 @@ class Socket(SocketBase):
         self._postponed = None
         self.tcb = None
         self._connecting = self._shut_read = self._shut_write = False
-        self._cork.text.clear()
         self.error = 0
 
     # Sending
@@ -258,12 +255,13 @@ class Socket(SocketBase):
             now = yield from self._block(flags, now, deadline)
         tcb = self._sending()
         urgent = bool(flags & c.MSG_OOB)
-        if flags & c.MSG_MORE or self.options.cork:
-            return (yield from self._send_corked(tcb, bytes(data), flags, now, deadline))
-        self._uncork(now)
+        more = bool(flags & c.MSG_MORE)
+        kind = CORK if self.options.cork else MORE if more else UNCORKED
+        if tcb.cork or kind:
+            cork(tcb, kind)
         return (
             yield from self._push(
-                data, flags, now, deadline, urgent=urgent, buffers=buffers, stamps=stamps
+                data, flags, now, deadline, urgent=urgent, more=more, buffers=buffers, stamps=stamps
             )
         )
 
@@ -310,36 +308,6 @@ class Socket(SocketBase):
         if self._notices is None:
             self._notices = Notices(self.options)
         return self._notices
-
-    def _send_corked(
-        self, tcb: Tcb, data: bytes, flags: int, now: int, deadline: int | None
-    ) -> Call[int]:
-        """Whole segments leave, the rest is held back (tcp(7): TCP_CORK, MSG_MORE)."""
-        held = len(self._cork.text)
-        joined = bytes(self._cork.text) + data
-        whole = len(joined) - len(joined) % tcb.snd.mss
-        if whole:
-            self._cork.text.clear()
-            try:
-                sent = yield from self._push(joined[:whole], flags, now, deadline, more=True)
-            except OSError:
-                self._cork.text[:] = joined[:held]
-                raise
-            if sent < whole:
-                self._cork.text += joined[sent:held]
-                return max(0, sent - held)
-        more = bool(flags & c.MSG_MORE)
-        self._cork.hold(joined[whole:], now, tcb.rtt.rto, more=more)
-        return len(data)
-
-    def _uncork(self, now: int) -> None:
-        """What was held back is the stack's now."""
-        cork = self._cork
-        if cork.text and self.tcb is not None and not self.tcb.closed:
-            held = bytes(cork.text)
-            cork.text.clear()  # all of it, room or not: what is written next must not overtake
-            self._stack.send(self.tcb, held, now, more=cork.more, room=len(held))
-        cork.until = None
 
     def _sending(self) -> Tcb:
         """The connection, ready to take data; else the error that send() gives."""
@@ -452,7 +420,6 @@ class Socket(SocketBase):
         if how != c.SHUT_WR:
             self._shut_read = self.tcb.deaf = True
         if how != c.SHUT_RD and not self._shut_write:
-            self._uncork(now)
             self._shut_write = True
             self._stack.shutdown(self.tcb, now)
 
@@ -465,7 +432,6 @@ class Socket(SocketBase):
         tcb = self.tcb
         if tcb is None:
             return
-        self._uncork(now)
         linger = self.options.linger_us
         if linger == 0 and not tcb.closed:
             self._stack.abort(tcb, now)
@@ -531,7 +497,7 @@ class Socket(SocketBase):
         if tcb is None or tcb.closed or _opening(tcb):
             return 0
         unacknowledged_fin = tcb.fin_queued and (tcb.snd.fin is None or tcb.snd.una <= tcb.snd.fin)
-        return len(tcb.send_buffer) + len(self._cork.text) + unacknowledged_fin
+        return len(tcb.send_buffer) + unacknowledged_fin
 
     def unsent_queue(self) -> int:
         """SIOCOUTQNSD: bytes written and not sent even once."""
@@ -540,7 +506,7 @@ class Socket(SocketBase):
         tcb = self.tcb
         if tcb is None or tcb.closed:
             return 0
-        return max(0, tcb.send_buffer.end - tcb.snd.nxt) + len(self._cork.text)
+        return max(0, tcb.send_buffer.end - tcb.snd.nxt)
 
     def info(self, now: int) -> TcpInfo:
         """TCP_INFO of the connection; ENOTCONN without one."""
@@ -591,8 +557,10 @@ class Socket(SocketBase):
         if level != c.IPPROTO_TCP:
             return
         # TCP_NODELAY lets go of what is held back, under TCP_CORK too; switched off it does nothing
-        if (name == c.TCP_NODELAY and value) or (name == c.TCP_CORK and not self.options.cork):
-            self._uncork(now)
+        if name == c.TCP_NODELAY and value:
+            self._stack.cork(tcb, UNCORKED)  # the next write finds the cork where it was
+        elif name == c.TCP_CORK:
+            self._stack.cork(tcb, CORK if self.options.cork else UNCORKED)
         elif name == c.TCP_QUICKACK:
             self._stack.quick_ack(tcb, self.options.quick_ack)
 
@@ -635,13 +603,6 @@ class Socket(SocketBase):
             self.error = errno.EPIPE
         elif isinstance(tcb.error, OSError):
             self.error = tcb.error.errno or errno.ECONNABORTED
-
-    def timer(self, now: int) -> int | None:
-        """Does what is due and says when it wants to be called again."""
-        if self._cork.until is not None and now >= self._cork.until:
-            self._cork.more = False  # Linux tcp_write_wakeup(): with PSH
-            self._uncork(now)
-        return self._cork.until
 
     # Blocking
 

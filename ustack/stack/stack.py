@@ -614,6 +614,11 @@ class Stack:
             self._dirty.append(tcb)
         return taken
 
+    def cork(self, tcb: Tcb, kind: int) -> None:
+        """See user_calls.cork."""
+        user_calls.cork(tcb, kind)
+        self._mark(tcb)
+
     def receive(self, tcb: Tcb, limit: int, now: int) -> Buffer:
         """RECEIVE; see user_calls.receive."""
         data = user_calls.receive(tcb, limit, now)

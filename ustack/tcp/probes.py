@@ -136,7 +136,9 @@ def arm_persist(tcb: Tcb, now: int) -> None:
         config = tcb.config
         if snd.wnd:
             # Linux: an RTO, as for a closed one; RFC 9293 §3.8.6.2.1: but at most a second
-            patience = min(max(tcb.rtt.base, config.sws_override_us), SECOND)
+            patience = max(tcb.rtt.base, config.sws_override_us)
+            if not tcb.cork:
+                patience = min(patience, SECOND)
             timers.persist = now + patience
         else:
             interval = max(tcb.rtt.base, config.persist_min_us) << min(tcb.persist_shift, 32)

@@ -95,6 +95,14 @@ class SendBuffer:
                 self._marks.append(at)
         self._marks.append(last)
 
+    def push_end(self) -> None:
+        """What was queued last is to be pushed, though no message ends there."""
+        marks = self._marks
+        if not marks or marks[-1] != self.end:
+            if len(marks) == MAX_PUSH_MARKS:
+                marks.pop()
+            marks.append(self.end)
+
     def push_at(self, end: int) -> bool:
         """`end` is where a message ended. Called with ascending positions, each once."""
         marks = self._marks

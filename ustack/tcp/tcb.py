@@ -44,6 +44,11 @@ URGENT = 128  # urgent data became pending or its end moved (RFC 9293 §3.8.5)
 DRAINED = 256  # everything sent so far is acknowledged
 REPORTED = 512  # tcb.marks has reports
 
+# What `tcb.cork` says (tcp(7) TCP_CORK, send(2) MSG_MORE)
+UNCORKED = 0
+CORK = 1  # a last partial segment waits until the cork is drawn
+MORE = 2  # it waits for the next write, or until a segment arrives
+
 
 class Endpoint(NamedTuple):
     """One end of a connection."""
@@ -227,6 +232,7 @@ class Tcb:
         "local",
         "marks",
         "memory",
+        "more_at",
         "mtu",
         "nagle",
         "note",
@@ -336,7 +342,8 @@ class Tcb:
         self.gso_max = gso_max  # largest IP packet that the device segments for us, 0: none
         self.nagle = config.nagle
         self.marks: SendMarks | None = None  # what the user wants to know of the stream
-        self.cork = False  # hold back every partial segment (Linux TCP_CORK)
+        self.cork = UNCORKED  # is a last partial segment held back, and for how long?
+        self.more_at = 0  # MORE: COUNTERS.SEGMENTS_IN at the last write
 
         # What is owed to the peer; transmit() settles it
         self.syn_due = False

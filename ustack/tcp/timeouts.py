@@ -157,6 +157,7 @@ def _persist_timeout(tcb: Tcb, now: int) -> None:
     """Probe a zero window (§3.8.6.1), or override silly-window avoidance (§3.8.6.2.1)."""
     if tcb.snd.wnd:
         tcb.override = True
+        tcb.send_buffer.push_end()  # Linux tcp_write_wakeup()
         return
     if _give_up(tcb, now, tcb.probes):
         finish(tcb, tcb.soft_error or ConnectionTimedOut("window probes unanswered"))

@@ -27,7 +27,7 @@ from ustack.tcp.pieces import remembering
 from ustack.tcp.probes import arm_persist, send_probe
 from ustack.tcp.recovery import CWR, FAST, LOSS, OPEN
 from ustack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
-from ustack.tcp.tcb import NEVER, READABLE, SendSequence, Tcb
+from ustack.tcp.tcb import MORE, NEVER, READABLE, UNCORKED, SendSequence, Tcb
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN
 
@@ -496,10 +496,17 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
         return 0
     partial = size % mss
     if partial and not tcb.fin_queued and not tcb.override and end == tcb.send_buffer.end:
-        if (tcb.cork or (tcb.nagle and snd.small_end > snd.una)) and snd.up is None:
+        if (_is_corked(tcb) or (tcb.nagle and snd.small_end > snd.una)) and snd.up is None:
             return size - partial  # Linux: urgent text does not wait
     tcb.override = False
     return size
+
+
+def _is_corked(tcb: Tcb) -> bool:
+    """A last partial segment is held back. Linux: an ACK lets go of what MSG_MORE has held."""
+    if tcb.cork == MORE and tcb.more_at != tcb.counters.segments_in:
+        tcb.cork = UNCORKED
+    return tcb.cork != UNCORKED
 
 
 def _resend(tcb: Tcb, now: int, emit: Emit) -> int:

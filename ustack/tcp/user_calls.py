@@ -76,6 +76,12 @@ def send(
     return taken
 
 
+def cork(tcb: Tcb, kind: int) -> None:
+    """CORK, MORE or UNCORKED: what becomes of a last partial segment from now on."""
+    tcb.cork = kind
+    tcb.more_at = tcb.counters.segments_in
+
+
 def receive(tcb: Tcb, limit: int, now: int) -> Buffer:
     """RECEIVE: up to `limit` bytes that are in order, one chunk at most (§3.10.3).
 
