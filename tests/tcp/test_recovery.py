@@ -254,7 +254,8 @@ def test_an_unlucky_retransmission_is_repaired_by_the_timer(sack: bool) -> None:
 def test_a_resent_fin_still_is_a_fin() -> None:
     host, peer, tcb = in_flight()
     host.shutdown(tcb)
-    assert peer.heard() == ["F. 10001:10002(0) ack 1"]
+    assert peer.heard() == []  # it is a segment, too, and ten are out
+    assert peer.send(".", 1, 1001) == ["F. 10001:10002(0) ack 1"]
     peer.send(".", 1, 10_001)
     host.advance(SECOND)
     assert peer.heard()[-1] == "F. 10001:10002(0) ack 1"

@@ -132,7 +132,7 @@ def test_lost_octets_leave_the_pipe_until_they_are_resent() -> None:
     entry = board.next_lost()
     assert entry is not None and (entry.start, entry.end) == (UNA, UNA + 100)
     board.resend(UNA, UNA + 60, 50)
-    assert (board.resent, board.pipe(), board.retransmissions) == (60, 560, 1)
+    assert (board.resent, board.pipe()) == (60, 560)
     entry = board.next_lost()
     assert entry is not None and (entry.start, entry.end) == (UNA + 60, UNA + 100)
     board.resend(UNA + 60, UNA + 100, 51)

@@ -115,13 +115,13 @@ def test_what_was_sent_just_before_the_timeout_is_not_sent_again() -> None:
 
 def test_all_copies_must_be_reported() -> None:
     undo = Undo(10_000, 1 << 60, 1, 0)
-    undo.on_dsack(1, 1001)
+    undo.on_dsack(1000, 1001)
     assert not undo.all_duplicates()  # nothing was sent again
     undo.on_resend(1000, 5)
     undo.on_resend(1000, 6)
-    undo.on_dsack(1, 1001)
+    undo.on_dsack(1000, 1001)
     assert not undo.all_duplicates()
-    undo.on_dsack(1001, 2001)
+    undo.on_dsack(1000, 2001)
     assert undo.all_duplicates()
     assert undo.resent_at == 5
 
@@ -130,7 +130,7 @@ def test_a_tail_loss_probe_that_was_out_at_the_cut_is_reported_too() -> None:
     undo = Undo(10_000, 1 << 60, 1, 0)
     undo.on_tail_probe(1000)
     undo.on_resend(1000, 5)
-    undo.on_dsack(1, 1001)
+    undo.on_dsack(1000, 1001)
     assert not undo.all_duplicates()
 
 

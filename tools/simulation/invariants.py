@@ -58,19 +58,22 @@ def check_sending(tcb: Tcb, who: str) -> None:
 
 
 def check_scoreboard(board: Scoreboard, start: int, who: str) -> None:
-    """Its ranges follow each other from `start`, and its sums are theirs."""
+    """Its ranges follow each other from `start`, and its sums are theirs, in whole segments."""
     ranges = board.ranges()
     position = start
-    sacked = lost = resent = owed = 0
+    slack = sacked = lost = resent = owed = 0
     for entry in ranges:
         if entry.start != position or entry.end <= entry.start:
             raise BrokenRule(f"{who}: the scoreboard has a gap at {position}: {ranges}")
         position = entry.end
-        size = entry.end - entry.start
+        size = entry.end - entry.start + entry.slack
+        if size % board.mss:
+            raise BrokenRule(f"{who}: {entry} holds no whole segments of {board.mss}")
+        slack += entry.slack
         sacked += size * entry.sacked
         lost += size * entry.lost
         resent += size * entry.resent
         owed += size * (entry.lost and not entry.resent)
-    if (board.sacked, board.lost, board.resent, board.owed) != (sacked, lost, resent, owed):
-        sums = f"{board.sacked}, {board.lost}, {board.resent}, {board.owed}"
-        raise BrokenRule(f"{who}: sacked, lost, resent, owed are {sums}, but {ranges}")
+    sums = board.slack, board.sacked, board.lost, board.resent, board.owed
+    if sums != (slack, sacked, lost, resent, owed):
+        raise BrokenRule(f"{who}: slack, sacked, lost, resent, owed are {sums}, but {ranges}")

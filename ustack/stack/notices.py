@@ -126,7 +126,7 @@ def statistics(info: TcpInfo, leaving: int) -> Mapping[str, int]:
         "TCP_NLA_REORDERING": info.reordering,
         "TCP_NLA_MIN_RTT": info.min_rtt,
         "TCP_NLA_RECUR_RETRANS": info.retransmits,
-        "TCP_NLA_SNDQ_SIZE": info.unacked + info.notsent,
+        "TCP_NLA_SNDQ_SIZE": info.send_queue,
         "TCP_NLA_SND_SSTHRESH": min(info.snd_ssthresh // mss, INFINITE_SSTHRESH),
         "TCP_NLA_DELIVERED": info.delivered,
         "TCP_NLA_DELIVERED_CE": info.delivered_ce,

@@ -17,7 +17,7 @@ MIN_RENEGED_US = 10_000  # Linux tcp_check_sack_reneging
 def note_dsack(tcb: Tcb, seg: Segment) -> int:
     """If the first SACK block of `seg` is a D-SACK (RFC 2883 §4), take it in.
 
-    Returns how many bytes the peer says that it got twice; 0: none, or none that is believable.
+    Returns how much the peer says that it got twice; 0: nothing, or nothing that is believable.
     """
     blocks = seg.sack
     start, end = blocks[0]
@@ -30,13 +30,14 @@ def note_dsack(tcb: Tcb, seg: Segment) -> int:
     size = end - start
     if not 0 < size <= tcb.snd.max_wnd:
         return 0
+    size += -size % tcb.snd.mss  # Linux: in segments
     tcb.counters.dsack_bytes += size
-    if tcb.counters.dsack_bytes > board.bytes_resent:
+    if tcb.counters.dsack_bytes > board.retransmissions * tcb.snd.mss:
         return 0  # Linux: it was not us who sent so much twice
     below = end <= tcb.snd.una
     if below or board.was_resent(start, end):
         if recovery.undo is not None:
-            recovery.undo.on_dsack(start, end)
+            recovery.undo.on_dsack(size, end)
         if not below and start < board.highest_sacked:
             recovery.reordered(board.highest_sacked - start, tcb.snd.mss)
     if size > tcb.snd.mss or tcb.tail_probe_end != end:
@@ -63,29 +64,26 @@ def digest(
     """
     snd, board, recovery, timers = tcb.snd, tcb.scoreboard, tcb.recovery, tcb.timers
     assert tcb.congestion is not None
+    news = AckNews(
+        una=snd.una,
+        nxt=snd.nxt,
+        acked=acked,
+        sacked=sacked,
+        delivered=delivered,
+        duplicate=duplicate,
+        early_echo=_early_echo(tcb, seg),
+        mss=snd.mss,
+        now=now,
+    )
     if acked and board.first_is_sacked():
         # RFC 2018 §8: what the peer had reported it has no longer. Linux: the timer confirms it
         timers.rto = now + max(tcb.rtt.srtt >> 1, MIN_RENEGED_US)
-        return 0
+        return recovery.growth(board, tcb.congestion, news, 0)
     waiting = timers.pto != NEVER or timers.reorder != NEVER
     episodes = recovery.episodes
     before = mtu_probing.before_recovery(tcb)
-    grow = recovery.on_ack(
-        board,
-        tcb.congestion,
-        tcb.rtt,
-        AckNews(
-            una=snd.una,
-            nxt=snd.nxt,
-            acked=acked,
-            sacked=sacked,
-            delivered=delivered,
-            duplicate=duplicate,
-            early_echo=_early_echo(tcb, seg),
-            mss=snd.mss,
-            now=now,
-        ),
-    )
+    grow = recovery.on_ack(board, tcb.congestion, tcb.rtt, news)
+    tcb.counters.delivered += (news.delivered - delivered) // snd.mss  # duplicate ACKs count, too
     mtu_probing.after_recovery(tcb, before, now)
     if recovery.episodes != episodes:
         tail_loss.give_up(tcb)

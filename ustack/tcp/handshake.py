@@ -276,6 +276,9 @@ def resize_segments(tcb: Tcb) -> None:
     snd.gso_limit = max(room // snd.mss, 1) * snd.mss
     if tcb.ecn is not None:
         tcb.ecn.gso_limit = snd.gso_limit
+    tcb.scoreboard.resize(snd.mss)
+    if tcb.config.cut_segments:
+        tcb.scoreboard.merge_limit = 0  # as Linux, which remembers pieces
     if tcb.congestion is not None:
         tcb.congestion.on_mss(snd.mss)
 

@@ -48,18 +48,15 @@ def _send_tail_probe(tcb: Tcb, full: int, now: int, emit: Emit) -> bool:
         return True
     if tcb.sampler is not None:
         rates.before_sending(tcb, now)
-    end = min(snd.nxt + snd.mss, buffer.end, snd.una + snd.wnd)
+    edge = snd.una + snd.wnd
+    end = min(snd.nxt + snd.mss, buffer.end, edge)
+    fin = tcb.fin_queued and end == buffer.end < edge and (snd.fin is None or snd.nxt <= snd.fin)
     tcb.tail_probe_resent = 0
-    if end > snd.nxt:
+    if end > snd.nxt or fin:
         if tcb.pacer is not None and not tcb.pacer.due(now):
             return True  # Linux: the next burst will be the probe
-        start = snd.nxt
-        flags = ACK | PSH if buffer.push_at(end) else ACK
-        if not send_segment(tcb, start, end, flags, now, emit, tcb.probe_due):
+        if not _send_new_probe(tcb, end, fin, now, emit):
             return False
-        snd.nxt = end
-        snd.max = max(snd.max, end)
-        board.sent(start, end, now)
     else:
         span = board.last(full, buffer.last_mark(), buffer.end)
         assert span is not None
@@ -76,10 +73,30 @@ def _send_tail_probe(tcb: Tcb, full: int, now: int, emit: Emit) -> bool:
             flags |= FIN
         if not send_segment(tcb, start, text_end, flags, now, emit, tcb.probe_due):
             return False
-        board.probed(start, end, now)
+        tcb.tail_probe_resent = board.probed(start, end, now)
         board.bytes_resent -= end - text_end  # the FIN is no text
-        tcb.tail_probe_resent = end - start
     tcb.tail_probe_end = snd.nxt
+    return True
+
+
+def _send_new_probe(tcb: Tcb, end: int, fin: bool, now: int, emit: Emit) -> bool:
+    """New text up to `end`, or the FIN, or both, is the tail loss probe. False: device full."""
+    snd, start = tcb.snd, tcb.snd.nxt
+    flags = ACK | PSH if end > start and tcb.send_buffer.push_at(end) else ACK
+    if fin:
+        flags |= FIN
+    if not send_segment(tcb, start, end, flags, now, emit, tcb.probe_due):
+        return False
+    slack = start + tcb.scoreboard.mss - end
+    if fin:
+        snd.fin = end
+        end += 1
+        slack -= 1
+    if slack > 0:
+        snd.small_end = end
+    snd.nxt = end
+    snd.max = max(snd.max, end)
+    tcb.scoreboard.sent(start, end, now, slack)
     return True
 
 

@@ -24,7 +24,7 @@ class Rack:
     def __init__(self) -> None:
         self.sent_at = -1  # RACK.xmit_ts: when the newest delivered segment was sent
         self.end = 0  # RACK.end_seq: its end
-        self.rtt = 0  # RACK.rtt: how long it took
+        self.rtt = 0  # RACK.rtt: how long the one took that was delivered last
         self.reordering_seen = 0  # how often something sent once came after something sent later
         self._multiplier = 1  # RACK.reo_wnd_mult
         self._persist = 0  # RACK.reo_wnd_persist

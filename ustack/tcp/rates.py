@@ -15,9 +15,10 @@ from ustack.tcp.tcb import NEVER, Tcb
 
 
 def delivered(tcb: Tcb) -> int:
-    """C.delivered: the octets, SYN included, that the peer has reported so far."""
+    """C.delivered: the octets, SYN included, that the peer has reported so far; as Linux counts,
+    each segment is a full one."""
     board = tcb.scoreboard
-    return tcb.snd.una - tcb.snd.iss + board.sacked + board.dup_acked
+    return tcb.snd.una - tcb.snd.iss + board.padding + board.sacked + board.dup_acked
 
 
 def begin(tcb: Tcb, now: int) -> DeliverySampler:
@@ -48,7 +49,7 @@ def before_write(tcb: Tcb, sampler: DeliverySampler) -> None:
     if tcb.send_buffer.end - tcb.snd.nxt >= tcb.snd.mss or board.owed or congestion is None:
         return
     pipe = board.pipe()
-    if pipe < tcb.recovery.window(congestion):
+    if tcb.recovery.window(congestion) - pipe >= tcb.snd.mss:
         sampler.mark_app_limited(pipe)
 
 
@@ -168,6 +169,8 @@ def configure_pacing(tcb: Tcb, now: int) -> None:
             tcb.scoreboard.losses = []
             model.begin(tcb.rtt.srtt, now, tcb.rtt.min_rtt)
         set_pacing_rate(tcb, tcb.pacer)
+    elif tcb.config.cut_segments and tcb.sampler is None:
+        begin(tcb, now)  # as Linux, which samples every ACK
     elif tcb.pacer is not None and not tcb.pacer.lasting:
         tcb.pacer = None
         tcb.timers.pace = NEVER
@@ -229,7 +232,7 @@ def pacing_rate(tcb: Tcb) -> int:
 
 
 def delivery_rate(tcb: Tcb) -> int:
-    """TCP_INFO's delivery_rate, bytes/s; 0: unknown. As Linux counts, in full segments."""
+    """TCP_INFO's delivery_rate, bytes/s; 0: unknown."""
     if tcb.sampler is not None:
         return tcb.sampler.rate
     if not tcb.counters.bytes_acked or not tcb.rtt.latest:

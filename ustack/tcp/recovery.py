@@ -40,7 +40,10 @@ CWR = Phase.CWR
 
 @dataclass(slots=True)
 class AckNews:
-    """What an ACK has told, once the scoreboard has recorded it. Bytes and positions."""
+    """What an ACK has told, once the scoreboard has recorded it. Bytes and positions.
+
+    `delivered` counts each segment as a full one (see scoreboard.py).
+    """
 
     una: int  # SND.UNA, this ACK included
     nxt: int
@@ -175,6 +178,13 @@ class Recovery:
         if self.phase is CWR and news.una > self.point:  # Linux: the peer must have seen our CWR
             congestion.on_recovered(news.now)
             self.phase = OPEN
+        return self.growth(board, congestion, news, lost)
+
+    def growth(
+        self, board: Scoreboard, congestion: CongestionControl, news: AckNews, lost: int
+    ) -> int:
+        """How many bytes the congestion window may take as growth; while it is reduced, the ACK
+        counts for that. `lost`: bytes newly marked."""
         if self.phase is FAST or self.phase is CWR:
             assert self.rate is not None
             safe = news.acked > 0 and not lost
@@ -197,23 +207,37 @@ class Recovery:
         if board.delivered_again is not None:
             board.original = NOWHERE  # nobody can tell which copy it was
         if news.acked:
-            news.delivered = max(news.acked - board.dup_acked, min(news.acked, news.mss))
+            acked = news.delivered
+            news.delivered = max(acked - board.dup_acked, min(acked, news.mss))
             # One segment of it fills the hole, the rest are those that the duplicates stood for;
             # a part of a segment is none of them, or ACKs in pieces would empty the pipe
-            others = max(0, news.acked - news.mss)
-            board.dup_acked = max(0, board.dup_acked - others) if self.phase is FAST else 0
+            others = max(0, acked - news.mss)
+            board.dup_acked = max(0, board.dup_acked - others)
+            self._limit_duplicates(board, acked, news.mss)
+            if self.phase is not FAST:
+                board.dup_acked = 0
         elif news.duplicate and self.phase is not LOSS:
-            self._stand_for_sack(board, news)
+            if self.phase is not FAST or news.una < self.point:  # else see `_end_fast`
+                self._stand_for_sack(board, news)
 
     def _stand_for_sack(self, board: Scoreboard, news: AckNews) -> None:
         """One segment has left the network, for the peer has answered it (RFC 3042, RFC 6582)."""
-        mss = news.mss
-        room = board.in_flight - max(board.lost, mss)
-        if board.dup_acked + mss > max(room, 0) and board.in_flight > mss:
-            # More duplicate ACKs than segments that could have caused them (Linux)
-            self.reordered(board.in_flight + mss, mss)
-        board.dup_acked = min(board.dup_acked + mss, max(room, 0))
-        news.delivered = mss
+        before = board.dup_acked
+        board.dup_acked += news.mss
+        self._limit_duplicates(board, 0, news.mss)
+        news.delivered = max(board.dup_acked - before, 0)
+
+    def _limit_duplicates(self, board: Scoreboard, acked: int, mss: int) -> None:
+        """More duplicate ACKs than segments that could have caused them: those came late.
+
+        Linux tcp_check_reno_reordering(), but RFC 5681 §3.2 wants three duplicate ACKs at least.
+        """
+        flight = board.flight()
+        room = max(flight - max(board.lost, mss), 0)
+        if board.dup_acked > room:
+            board.dup_acked = room
+            self.reordering = min(max((flight + acked) // mss, DUP_THRESH), MAX_REORDERING)
+            self.rack.reordering_seen += 1
 
     def reordered(self, distance: int, mss: int) -> None:
         """Something came after what was sent `distance` bytes behind it."""
@@ -252,7 +276,7 @@ class Recovery:
                 lost += board.mark_first_lost(news.mss)
             return lost
         if self.phase is OPEN or self.phase is CWR:
-            many = board.dup_acked > 0 and self.dup_acks >= self.reordering
+            many = board.dup_acked >= self.reordering * news.mss
             return board.mark_first_lost(news.mss) if many else 0
         if self.phase is FAST and news.acked:  # partial ACK, RFC 6582 §3.2 step 3
             return board.mark_first_lost(news.mss)
@@ -271,7 +295,12 @@ class Recovery:
             if mark is not None and (mark is board.delivered_first or now - mark[0] >= rtt.min_rtt):
                 rack.delivered(mark[0], mark[1], now)
         board.delivered_first = board.delivered_again = None
-        many = board.sacked > (self.reordering - 1) * mss or self.dup_acks >= self.reordering
+        sent_at = board.last_at
+        if sent_at is not None:  # RACK.rtt: newer ones may have been delivered before it
+            if not board.last_copies or now - sent_at >= rtt.min_rtt:
+                rack.rtt = now - sent_at
+            board.last_at = None
+        many = board.sacked >= self.reordering * mss
         recovering = self.phase is FAST or self.phase is LOSS
         tolerance = rack.tolerance(rtt.min_rtt, rtt.srtt, many_sacked=many, recovering=recovering)
         marked, self.reorder_wait = board.detect_losses_by_time(
@@ -404,7 +433,7 @@ class Recovery:
         sent less than `patience_us` ago may be on its way (RFC 8985 §6.3).
         """
         reneged = board.first_is_sacked()
-        many_sacked = board.sacked > (self.dup_thresh - 1) * mss or self.dup_acks >= self.dup_thresh
+        many_sacked = board.sacked + board.dup_acked >= self.dup_thresh * mss
         board.mark_all_lost(forget_sacks=reneged, sent_until=now - patience_us)
         cut = self.phase is OPEN or self.point <= una or (self.phase is LOSS and not repeated)
         if cut:

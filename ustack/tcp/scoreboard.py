@@ -1,8 +1,13 @@
 """What is in flight, and what became of it (RFC 6675 §3 and §4).
 
 The unit is a range of sequence space, not a packet: one entry per super-segment or per burst,
-split when a SACK block or a retransmission names a part of it. All counts are bytes; a SYN is
-never in here, a FIN is one octet.
+split when a SACK block or a retransmission names a part of it. A SYN is never in here, a FIN is one
+octet.
+
+Linux counts segments, whatever their size, where the RFCs count bytes. Both are had by letting a
+small segment weigh as much as a full one: a range holds full segments, of which at most the last is
+small, and `slack` is what that one lacks. All counts but `in_flight` are such weights, multiples of
+the segment size; where all segments are full they are bytes.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -17,11 +22,14 @@ MERGE_LIMIT = 1 << 20  # bytes: ranges sent at the same moment grow up to this
 class SentRange:
     """[start, end) was sent at `sent_at` (µs), the last time if more than once."""
 
-    __slots__ = ("copies", "end", "lost", "origin", "resent", "sacked", "sent_at", "start")
+    __slots__ = ("copies", "end", "lost", "origin", "resent", "sacked", "sent_at", "slack", "start")
 
-    def __init__(self, start: int, end: int, sent_at: int, origin: Origin | None) -> None:
+    def __init__(
+        self, start: int, end: int, slack: int, sent_at: int, origin: Origin | None
+    ) -> None:
         self.start = start
         self.end = end
+        self.slack = slack  # bytes that its segments lack to be full ones; a FIN may be too many
         self.sent_at = sent_at
         self.origin = origin  # for a delivery-rate sample, None: nobody asks
         self.sacked = False  # the peer reported it
@@ -37,7 +45,7 @@ class SentRange:
 
 
 class Scoreboard:
-    """The ranges between SND.UNA and SND.NXT in ascending order, and their totals in bytes.
+    """The ranges between SND.UNA and SND.NXT in ascending order, and their totals (see above).
 
     pipe (RFC 6675 §4) is what was sent, less SACKed, less lost, plus resent. Without SACK the
     duplicate ACKs stand in for SACKed bytes, as each says that one segment has left the network.
@@ -56,28 +64,39 @@ class Scoreboard:
         "dup_acked",
         "highest_sacked",
         "in_flight",
+        "last_at",
+        "last_copies",
         "losses",
         "lost",
+        "merge_limit",
+        "mss",
         "oldest_at",
         "origin",
         "origin_again",
         "origin_first",
         "original",
         "owed",
+        "padding",
         "resent",
         "retransmissions",
         "sacked",
         "sacked_before",
+        "slack",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, mss: int = 1) -> None:
+        """`mss`: what a segment weighs. 1: as many octets as it has, so all counts are bytes."""
         self._ranges: list[SentRange] = []
         self._starts: list[int] = []
         # Where to begin: below, no range is owed; below, every range is SACKed, lost or resent
         self._owed_from = 0
         self._settled_below = 0
         self._copies: list[tuple[int, SentRange]] = []  # `resent`, by time sent; some are stale
+        self.mss = mss
+        self.merge_limit = MERGE_LIMIT  # 0: what leaves in one piece is one range
         self.in_flight = 0  # SND.NXT - SND.UNA
+        self.slack = 0  # of all ranges
+        self.padding = 0  # slack of what has ever been acknowledged
         self.sacked = 0
         self.lost = 0
         self.resent = 0  # copies on their way
@@ -88,6 +107,8 @@ class Scoreboard:
         # ended, apart for those sent once and those sent again
         self.delivered_first: tuple[int, int] | None = None
         self.delivered_again: tuple[int, int] | None = None
+        self.last_at: int | None = None  # when the segment delivered last was sent
+        self.last_copies = 0  # and how often again
         self.origin_first: Origin | None = None  # of these two
         self.origin_again: Origin | None = None
         self.origin: Origin | None = None  # of what leaves now
@@ -114,13 +135,44 @@ class Scoreboard:
         return list(self._ranges)
 
     def pipe(self) -> int:
-        """Bytes believed to be in the network."""
-        pipe = self.in_flight - self.sacked - self.lost + self.resent - self.dup_acked
-        return max(0, pipe)
+        """What is believed to be in the network."""
+        flight = self.in_flight + self.slack
+        return max(0, flight - self.sacked - self.lost + self.resent - self.dup_acked)
 
-    def sent(self, start: int, end: int, now: int) -> None:
-        """New data [start, end) left."""
+    def flight(self) -> int:
+        """What is not acknowledged, each segment as a full one."""
+        return self.in_flight + self.slack
+
+    def resize(self, mss: int) -> None:
+        """A full segment has another size now: there are as many of them as before."""
+        old, self.mss = self.mss, mss
+        if old == mss or not self._ranges:
+            return
+        sacked, self.slack = self.sacked, 0
+        for entry in self._ranges:
+            size = entry.end - entry.start
+            count = (size + entry.slack) // old if old > 1 else -(-size // mss)
+            entry.slack = count * mss - size
+            self.slack += entry.slack
+        self._weigh()
+        self.dup_acked = self.dup_acked // old * mss
+        self.padding += sacked - self.sacked  # what has been delivered does not change
+
+    def _weigh(self) -> None:
+        """Add up what each mark weighs."""
+        self.sacked = self.lost = self.resent = self.owed = 0
+        for entry in self._ranges:
+            weight = entry.end - entry.start + entry.slack
+            self.sacked += weight * entry.sacked
+            self.lost += weight * entry.lost
+            self.resent += weight * entry.resent
+            self.owed += weight * (entry.lost and not entry.resent)
+
+    def sent(self, start: int, end: int, now: int, slack: int = 0) -> None:
+        """New data [start, end) left; its segments lack `slack` bytes to be full ones."""
         self.in_flight += end - start
+        if slack:
+            self.slack += slack
         ranges = self._ranges
         if ranges:
             last = ranges[-1]
@@ -128,34 +180,57 @@ class Scoreboard:
                 last.sent_at == now
                 and last.end == start
                 and last.origin is self.origin
-                and not (last.sacked or last.lost)
-                and end - last.start <= MERGE_LIMIT
+                and not (last.sacked or last.lost or last.slack)
+                and (not slack or slack + 1 != self.mss)  # nor a FIN that goes alone
+                and end - last.start <= self.merge_limit
             ):
                 last.end = end
+                last.slack = slack
                 return
-        ranges.append(SentRange(start, end, now, self.origin))
+        ranges.append(SentRange(start, end, slack, now, self.origin))
         self._starts.append(start)
 
     def _split(self, index: int, at: int) -> None:
-        """Make a boundary inside range `index` at position `at`."""
+        """Make a boundary inside range `index` at position `at`, which may make one segment two."""
         head = self._ranges[index]
-        tail = SentRange(at, head.end, head.sent_at, head.origin)
+        mss, size, before = self.mss, at - head.start, head.slack
+        # A FIN on a full segment is no segment of its own
+        slack = size % mss - 1 if before == -1 and at + 1 < head.end else (before + size) % mss
+        tail = SentRange(at, head.end, slack, head.sent_at, head.origin)
         tail.sacked, tail.lost, tail.resent = head.sacked, head.lost, head.resent
         tail.copies = head.copies
         head.end = at
+        head.slack = -size % mss
+        self._gained(head, head.slack + slack - before)
         self._ranges.insert(index + 1, tail)
         self._starts.insert(index + 1, at)
         if tail.resent:
             insort(self._copies, (tail.sent_at, tail), key=_time)
 
+    def _gained(self, entry: SentRange, weight: int) -> None:
+        """`entry` weighs so much more than before."""
+        if not weight:
+            return
+        self.slack += weight
+        if entry.sacked:
+            self.sacked += weight
+        if entry.lost:
+            self.lost += weight
+            if not entry.resent:
+                self.owed += weight
+        if entry.resent:
+            self.resent += weight
+
     def begin_ack(self) -> None:
         """An ACK is about to be recorded by `sack` and `ack`: nothing is newly delivered yet."""
-        self.delivered_first = self.delivered_again = self.oldest_at = None
+        self.delivered_first = self.delivered_again = self.oldest_at = self.last_at = None
         self.original = NOWHERE
         self.sacked_before = self.highest_sacked
 
     def _delivered(self, entry: SentRange, end: int) -> None:  # hot
         """The octets of `entry` up to `end` have just been reported as received."""
+        self.last_at = entry.sent_at
+        self.last_copies = entry.copies
         mark = (entry.sent_at, end)
         if entry.copies:
             if self.delivered_again is None or mark > self.delivered_again:
@@ -169,7 +244,7 @@ class Scoreboard:
                 self.original = entry.start
 
     def _settle(self, entry: SentRange, size: int) -> None:
-        """`size` octets of `entry`, not SACKed before, need no repair any more."""
+        """`size` of the weight of `entry`, not SACKed before, needs no repair any more."""
         if entry.lost:
             self.lost -= size
             if not entry.resent:
@@ -195,6 +270,10 @@ class Scoreboard:
             count += 1
             size = entry.end - entry.start
             self.in_flight -= size
+            if entry.slack:
+                size += entry.slack
+                self.slack -= entry.slack
+                self.padding += entry.slack
             if entry.sacked:
                 self.sacked -= size
                 continue
@@ -213,11 +292,10 @@ class Scoreboard:
             del self._starts[:count]
         if ranges and ranges[0].start < una:
             entry = ranges[0]
-            size = una - entry.start
-            self.in_flight -= size
+            size = self._shorten(entry, una)
             if entry.sacked:
                 self.sacked -= size
-            else:
+            elif size:  # a part of a segment says nothing
                 self._delivered(entry, una)
                 if entry.lost or entry.copies:
                     self._settle(entry, size)
@@ -233,6 +311,21 @@ class Scoreboard:
         self.oldest_at = oldest_at
         return sent_at
 
+    def _shorten(self, entry: SentRange, una: int) -> int:
+        """`entry` begins at `una` now. Returns what it weighs less: whole segments."""
+        size, mss = una - entry.start, self.mss
+        self.in_flight -= size
+        if mss == 1 or (not entry.slack and not size % mss):
+            return size
+        slack = (entry.slack + size) % mss
+        if entry.slack == -1 and una + 1 < entry.end:  # a FIN on a full segment
+            slack = size % mss - 1
+        gained = slack - entry.slack
+        entry.slack = slack
+        self.slack += gained
+        self.padding -= gained
+        return size - gained
+
     def ack_lone(self) -> int | None:  # hot
         """`ack` of all that is in flight, in a dialogue: one range that was never sent again.
 
@@ -243,7 +336,7 @@ class Scoreboard:
         if len(ranges) != 1 or ranges[0].copies:
             return None
         self._starts.pop()
-        self.in_flight = 0
+        self.in_flight = self.slack = 0
         self.oldest_at = sent_at = ranges.pop().sent_at
         return sent_at
 
@@ -252,7 +345,8 @@ class Scoreboard:
     ) -> tuple[int, int | None]:
         """Record SACK blocks; blocks outside (una, nxt] are ignored (a duplicate or nonsense).
 
-        Returns the bytes newly SACKed and when the newest of them was sent (None if resent);
+        Linux: of a segment that is only partly in a block nothing is SACKed.
+        Returns what is newly SACKed and when the newest of them was sent (None if resent);
         `oldest_at` is of these.
         """
         gained = 0
@@ -273,12 +367,17 @@ class Scoreboard:
                     index += 1
                     continue
                 if entry.start < left:
-                    self._split(index, left)
+                    at = left + (entry.start - left) % self.mss
+                    if at < entry.end and at < right:
+                        self._split(index, at)
                     index += 1
                     continue
                 if entry.end > right:
-                    self._split(index, right)
-                size = entry.end - entry.start
+                    at = right - (right - entry.start) % self.mss
+                    if at <= entry.start or entry.end + entry.slack <= entry.start + self.mss:
+                        break
+                    self._split(index, at)
+                size = entry.end - entry.start + entry.slack
                 gained += size
                 self.sacked += size
                 entry.sacked = True
@@ -314,6 +413,7 @@ class Scoreboard:
         for entry in ranges[first + 1 : behind]:
             joined.sent_at = max(joined.sent_at, entry.sent_at)
             joined.copies = max(joined.copies, entry.copies)
+            joined.slack += entry.slack
         joined.end = ranges[behind - 1].end
         del ranges[first + 1 : behind], starts[first + 1 : behind]
 
@@ -343,8 +443,8 @@ class Scoreboard:
         return marked
 
     def _lose(self, entry: SentRange) -> int:
-        """`entry`, its copy if there is one, is lost. Returns its size."""
-        size = entry.end - entry.start
+        """`entry`, its copy if there is one, is lost. Returns its weight."""
+        size = entry.end - entry.start + entry.slack
         if not entry.lost:
             entry.lost = True
             self.lost += size
@@ -427,7 +527,8 @@ class Scoreboard:
         first = self._ranges[0]
         if first.lost or first.sacked:
             return 0
-        if first.end - first.start > size:
+        length = first.end - first.start
+        if length > size and length + first.slack > size:  # else it is one, maybe with a FIN
             self._split(0, first.start + size)
         return self._lose(first)
 
@@ -488,33 +589,62 @@ class Scoreboard:
                 return entry
         raise AssertionError("what is owed is in no range")
 
-    def join_lost(self, entry: SentRange, most: int) -> None:
-        """The ranges right behind `entry`, which is from `next_lost`, that are lost and were not
-        resent since become part of it, up to `most` bytes. Linux tcp_retrans_try_collapse()."""
-        ranges, index = self._ranges, bisect_left(self._starts, entry.start) + 1
-        while index < len(ranges):
-            following = ranges[index]
-            if not following.lost or following.resent or following.end - entry.start > most:
-                return
-            entry.end = following.end
-            entry.copies = max(entry.copies, following.copies)
-            del ranges[index], self._starts[index]
+    def collapsible(self, start: int, edge: int, mss: int) -> int:
+        """Where the small segment at `start` may end when it is sent again: with as many of the
+        small ones behind it, none beyond `edge`, as fit in one of `mss` bytes (Linux
+        tcp_retrans_try_collapse)."""
+        ranges = self._ranges
+        first = bisect_left(self._starts, start)
+        end = ranges[first].end
+        for index in range(first + 1, len(ranges)):
+            entry = ranges[index]
+            if entry.sacked or entry.end - start > mss or entry.end > edge or not entry.slack:
+                break
+            end = entry.end
+        return end
 
-    def resend(self, start: int, end: int, now: int, segments: int = 1) -> None:
-        """[start, end), the beginning of a range from `next_lost`, has been sent again."""
+    def _collapse(self, index: int, end: int) -> None:
+        """Range `index` and those behind it up to `end` are one small segment."""
+        ranges = self._ranges
+        head = ranges[index]
+        last = index + 1
+        while last < len(ranges) and ranges[last].start < end:
+            entry = ranges[last]
+            weight = entry.end - entry.start + entry.slack
+            self._settle(entry, weight)
+            self.dup_acked = max(self.dup_acked - weight, 0)  # Linux: "Reno case is special. Sigh."
+            head.copies = max(head.copies, entry.copies)
+            entry.lost = entry.resent = False
+            head.end = entry.end
+            head.slack += entry.slack - weight  # it takes room, but weighs nothing any more
+            self.slack -= weight
+            last += 1
+        del ranges[index + 1 : last], self._starts[index + 1 : last]
+
+    def resend(self, start: int, end: int, now: int) -> int:
+        """[start, end), the beginning of a range from `next_lost`, and perhaps more segments that
+        are `collapsible`, has been sent again. Returns its weight."""
         index = bisect_left(self._starts, start)
         entry = self._ranges[index]
         if entry.end > end:
             self._split(index, end)
+        elif entry.end < end:
+            self._collapse(index, end)
+        if not -1 <= entry.slack < self.mss:  # cut for another segment size, or SACKed with others
+            slack = -(end - start) % self.mss
+            change, entry.slack = slack - entry.slack, slack
+            self._gained(entry, change)
         entry.resent = True
         entry.sent_at = now
         entry.origin = self.origin
         entry.copies += 1
         self._copies.append((now, entry))
-        self.resent += end - start
-        self.owed -= end - start
+        weight = end - start + entry.slack
+        self.resent += weight
+        self.owed -= weight
         self.bytes_resent += end - start
-        self.retransmissions += segments
+        self.retransmissions += weight // self.mss
+        return weight
 
     def leapt(self) -> bool:
         """Since `begin_ack` a range was SACKed, above all others, that does not adjoin them: what
@@ -550,8 +680,8 @@ class Scoreboard:
         end = min(entry.end, text_end)
         return max(end - ((end - begin) % mss or mss), begin), entry.end
 
-    def probed(self, start: int, end: int, now: int) -> None:
-        """[start, end), from `last`, was sent again although it is not deemed lost."""
+    def probed(self, start: int, end: int, now: int) -> int:
+        """[start, end), from `last`, was sent again although it is not deemed lost. Its weight."""
         entry = self._ranges[-1]
         if entry.start < start:
             self._split(len(self._ranges) - 1, start)
@@ -563,6 +693,7 @@ class Scoreboard:
             self._copies.append((now, entry))
         self.bytes_resent += end - start
         self.retransmissions += 1
+        return end - start + entry.slack
 
 
 def _time(copy: tuple[int, SentRange]) -> int:

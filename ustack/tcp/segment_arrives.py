@@ -198,11 +198,14 @@ def predicted(
     tcb.keep_alive_probes = tcb.probes = 0
     if acked:
         snd.una = una = snd.una + acked
+        slack = board.slack
         sent_at = board.ack_lone() if acked == flight and tcb.sampler is None else None
         if sent_at is None:
             sent_at = board.ack(una)
         _advance(tcb, una, acked, sent_at, tsval, tsecr, now)
-        tcb.counters.delivered += 1 if acked <= snd.mss else -(-acked // snd.mss)
+        if slack:  # a small segment counts as a full one
+            acked += slack - board.slack
+        tcb.counters.delivered += acked // snd.mss
         tcb.recovery.dup_acks = 0
         _grow(tcb, acked, sent_at, now)
         if tcb.sampler is not None:
@@ -432,6 +435,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     window = seg.wnd << snd.wscale
     assert congestion is not None
     flight = board.in_flight
+    padding = board.padding
     sent_at: int | None = None
     sacked, sacked_at = 0, None
     twice = 0  # bytes of a D-SACK
@@ -463,19 +467,19 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
         sampler = tcb.sampler
         if sampler is not None:
             rates.note_newest(board, sampler)
-        arrived = max(acked, 0) + board.sacked - sacked_before
-        tcb.counters.delivered += -(-arrived // snd.mss) - (-twice // snd.mss)
+        # A small segment counts as a full one
+        arrived = max(acked, 0) + board.padding - padding + board.sacked - sacked_before + twice
+        tcb.counters.delivered += arrived // snd.mss
         if (
             tcb.recovery.phase is OPEN
             and not (sacked or duplicate or twice or board.sacked or board.lost)
             and not (board.original < board.highest_sacked or board.dup_acked)
         ):
             tcb.recovery.dup_acks = 0
-            grow = acked
+            grow = arrived
         else:
             acked = max(acked, 0)
-            delivered = acked + board.sacked - sacked_before + twice
-            grow = dubious_ack.digest(tcb, seg, acked, sacked, delivered, duplicate, sacked_at, now)
+            grow = dubious_ack.digest(tcb, seg, acked, sacked, arrived, duplicate, sacked_at, now)
         if grow:
             _grow(tcb, grow, sent_at, now)
         if sampler is not None:
@@ -569,11 +573,10 @@ def _grow(tcb: Tcb, acked: int, sent_at: int | None, now: int) -> None:  # hot
     congestion = tcb.congestion
     assert congestion is not None
     rtt = now - sent_at if sent_at is not None else None
-    limited, mss = tcb.usage.limited, tcb.snd.mss
-    if tcb.snd.una == tcb.snd.small_end:  # Linux: a small segment is a segment, too
-        acked += -acked % mss
+    usage = tcb.usage
+    limited = usage.limited
     if not limited and (cwnd := congestion.cwnd) < congestion.ssthresh:
-        limited = cwnd < 2 * (tcb.usage.most + -tcb.usage.most % mss)
+        limited = cwnd < 2 * usage.most
     congestion.on_ack(acked, tcb.scoreboard.in_flight, rtt, not limited, now)
 
 

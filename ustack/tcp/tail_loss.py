@@ -29,8 +29,7 @@ def schedule(tcb: Tcb, now: int) -> None:  # hot
         return
     wait = INITIAL_PTO_US
     if srtt:
-        # ranges: of a lone segment there is one, and small ones that left apart are several
-        alone = board.in_flight <= tcb.snd.mss and len(board) == 1
+        alone = board.in_flight + board.slack <= tcb.snd.mss
         wait = 2 * srtt + (MAX_ACK_DELAY_US if alone else TIMER_SLACK_US)
     pto = now + wait
     timers.pto = pto if pto < timers.rto else timers.rto

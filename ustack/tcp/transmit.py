@@ -123,7 +123,8 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
     tcb.scoreboard.retransmissions += bool(note)
     snd = tcb.snd
     if size:
-        tcb.scoreboard.sent(snd.iss + 1, snd.iss + 1 + size, now)
+        slack = max(snd.mss - size, 0)
+        tcb.scoreboard.sent(snd.iss + 1, snd.iss + 1 + size, now, slack)
         tcb.counters.data_segments_out += 1
     snd.nxt = max(snd.nxt, snd.iss + 1 + size)
     snd.max = max(snd.max, snd.nxt)
@@ -169,13 +170,25 @@ def _send_cut(tcb: Tcb, now: int, emit: Emit) -> bool:
 
     They are not paced, but each ends with PSH and is sent again as it was sent.
     """
-    snd = tcb.snd
+    snd, recovery = tcb.snd, tcb.recovery
     assert tcb.congestion is not None
     limit, mss = snd.gso_limit, snd.mss
-    half = max(tcb.recovery.window(tcb.congestion) // mss // 2, 1)  # Linux tcp_cwnd_test()
+    emit = remembering(tcb, emit)
+    if recovery.held and recovery.frto and snd.nxt >= tcb.send_buffer.end and not tcb.fin_queued:
+        recovery.nothing_new()
     piece = burst_size(rates.pacing_rate(tcb), mss, tcb.rtt.min_rtt, tcb.config.cut_segments)
+    budget = QUANTUM
+    if tcb.scoreboard.owed and not recovery.held:
+        snd.gso_limit = min(limit, piece)  # Linux tcp_xmit_retransmit_queue()
+        if tcb.sampler is not None:
+            rates.before_sending(tcb, now)
+        budget = _send_lost(tcb, now, emit, budget)
+        snd.gso_limit = limit
+        if budget <= 0:
+            return budget == NOTHING_NEW
+    half = max(recovery.window(tcb.congestion) // mss // 2, 1)  # Linux tcp_cwnd_test()
     snd.gso_limit = min(limit, piece, half * mss)
-    done = _send_text(tcb, now, remembering(tcb, emit), QUANTUM)
+    done = _send_text(tcb, now, emit, budget)
     snd.gso_limit = limit
     return done
 
@@ -212,7 +225,7 @@ def _send_paced(tcb: Tcb, pacer: Pacer, now: int, emit: Emit) -> bool:
     assert congestion is not None
     if spent:  # Linux tcp_cwnd_validate: what stopped it was not the window, or not alone
         full = tcb.recovery.window(congestion) - board.pipe() < snd.mss
-        tcb.usage.sent(snd.una, snd.nxt, full)
+        tcb.usage.sent(snd.una, snd.nxt, board.flight(), full)
     return True
 
 
@@ -230,7 +243,8 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
             return budget == NOTHING_NEW
     sent_new = False
     mss = snd.mss
-    quota = recovery.window(tcb.congestion) - board.pipe()
+    # Linux: so many segments, whatever their size; SACK blocks may have made them smaller
+    quota = (recovery.window(tcb.congestion) - board.pipe()) // board.mss * mss
     if tcb.mtu is not None:
         quota = _probe_path(tcb, quota, now, emit)
     if buffer.end - snd.nxt >= 2 * snd.gso_limit > 2 * mss:
@@ -246,7 +260,7 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
         size = _new_text_size(tcb, quota)
         end = seq + size
         fin = tcb.fin_queued and end == buffer.end and _fin_fits(tcb, end)
-        if not size and not fin:
+        if not size and not (fin and (quota > 0 or not board.in_flight)):
             break
         # MUST-61. Linux: also at the end of each write, and on what is cut into several segments
         # and on what silly-window avoidance let go at last
@@ -258,16 +272,18 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
             if sent_new:
                 tail_loss.after_sending(tcb, now)
             return False
+        slack = -size % mss
         if fin:
+            slack = slack - 1 if size else mss - 1  # with text, it takes no room
             snd.fin = end
             end += 1
-        if size % mss:
+        if slack > 0:
             snd.small_end = end
-        _now_in_flight(tcb, seq, end, size, now)
+        _now_in_flight(tcb, seq, end, slack, now)
         sent_new = True
+        quota -= size + slack
         if end >= buffer.end and (fin or not tcb.fin_queued):
             break
-        quota -= size
         budget -= size
         if budget <= 0:
             tail_loss.after_sending(tcb, now)
@@ -316,13 +332,14 @@ def _send_lone(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
     ):
         return False
     text_left(tcb, start, end, now)
-    if size != snd.mss:
+    mss = snd.mss
+    if size != mss:
         snd.small_end = end
     snd.nxt = end
     if end > snd.max:
         snd.max = end
-    tcb.scoreboard.sent(start, end, now)
-    tcb.usage.sent(start, end, False)
+    tcb.scoreboard.sent(start, end, now, mss - size)
+    tcb.usage.sent(start, end, mss, False)
     tail_loss.after_lone_segment(tcb, now)
     tcb.timers.persist = NEVER
     return True
@@ -330,8 +347,8 @@ def _send_lone(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
 
 def _after_sending(tcb: Tcb, sent_new: bool, limited: bool, now: int) -> None:  # hot
     """`limited`: the congestion window has no room for another segment."""
-    snd = tcb.snd
-    tcb.usage.sent(snd.una, snd.nxt, limited)
+    snd, board = tcb.snd, tcb.scoreboard
+    tcb.usage.sent(snd.una, snd.nxt, board.in_flight + board.slack, limited)
     if sent_new:
         tail_loss.after_sending(tcb, now)
 
@@ -364,18 +381,20 @@ def _send_burst(tcb: Tcb, limit: int, now: int, emit: Emit) -> int:  # hot
             at = end
     if at > start:
         text_left(tcb, start, at, now)
-        _now_in_flight(tcb, start, at, at - start, now)
+        _now_in_flight(tcb, start, at, 0, now)
     return at - start
 
 
-def _now_in_flight(tcb: Tcb, start: int, end: int, size: int, now: int) -> None:  # hot
-    """New text [start, end), of `size` bytes, or with a FIN of one octet more, has left."""
-    snd = tcb.snd
+def _now_in_flight(tcb: Tcb, start: int, end: int, slack: int, now: int) -> None:  # hot
+    """New text [start, end) has left; its segments lack `slack` bytes to be full ones."""
+    snd, board = tcb.snd, tcb.scoreboard
     snd.nxt = end
     if end > snd.max:
         snd.max = end
-    tcb.scoreboard.sent(start, end, now)
-    tcb.recovery.sent(size)
+    if board.mss != snd.mss:  # SACK blocks beside it make them smaller, but no fewer
+        slack += (end - start + slack) // snd.mss * (board.mss - snd.mss)
+    board.sent(start, end, now, slack)
+    tcb.recovery.sent(end - start + slack)
     if tcb.timers.rto == NEVER:
         tcb.timers.rto = now + tcb.rtt.rto  # RFC 6298 §5.1
 
@@ -394,7 +413,7 @@ def _send_lost(tcb: Tcb, now: int, emit: Emit, budget: int) -> int:
             break
         budget -= size
     if budget > 0 and tcb.scoreboard.owed and tcb.recovery.phase is LOSS:
-        tcb.usage.sent(tcb.snd.una, tcb.snd.nxt, True)
+        tcb.usage.sent(tcb.snd.una, tcb.snd.nxt, tcb.scoreboard.flight(), True)
         arm_persist(tcb, now)
         return NOTHING_NEW
     return max(budget, 0)
@@ -431,9 +450,9 @@ def _probe_path(tcb: Tcb, quota: int, now: int, emit: Emit) -> int:
     snd.mss = mss
     if not taken:
         return quota
-    _now_in_flight(tcb, start, end, size, now)
+    _now_in_flight(tcb, start, end, mss - size, now)  # Linux: one segment
     mtu_probing.sent(tcb, start, end)
-    return quota - size - mss
+    return quota - 2 * mss
 
 
 def _resume(tcb: Tcb, congestion: CongestionControl, now: int) -> None:
@@ -453,7 +472,7 @@ def _fin_fits(tcb: Tcb, end: int) -> bool:
 def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
     """How many bytes of new text go into the next segment, 0: none now.
 
-    `quota`: what the congestion window leaves. Rules, in this order:
+    `quota`: what the congestion window leaves, whole segments. Rules, in this order:
     1. as much as is queued, the send window and the congestion window allow and the device takes;
     2. if more is waiting than that, whole segments only, unless the window is so small that no
        whole segment will ever fit: then half the largest window seen (§3.8.6.2.1 (3)), or after
@@ -471,7 +490,7 @@ def _new_text_size(tcb: Tcb, quota: int) -> int:  # hot
         return 0
     mss = snd.mss
     room = snd.una + snd.wnd - snd.nxt
-    if 0 < unsent <= mss and unsent <= room and unsent <= quota and snd.small_end <= snd.una:
+    if 0 < unsent <= mss and unsent <= room and quota > 0 and snd.small_end <= snd.una:
         if not tcb.cork:
             tcb.override = False
             return unsent  # a dialogue: all there is, and nothing that could hold it back
@@ -518,29 +537,27 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     snd, board, recovery, buffer = tcb.snd, tcb.scoreboard, tcb.recovery, tcb.send_buffer
     entry = board.next_lost()
     assert entry is not None
-    start = entry.start
-    if entry.end - start < snd.mss:
-        board.join_lost(entry, snd.mss)
+    start, mss = entry.start, snd.mss
     edge = snd.una + snd.wnd  # SHLD-16: inside the window only
     if edge <= start == snd.una and not tcb.config.probe_with_text:
-        edge = start + snd.mss  # Linux: it is the window probe
+        edge = start + mss  # Linux: it is the window probe
+    quota = (recovery.window(tcb.congestion) - board.pipe()) // board.mss * mss
+    if quota < mss:
+        if not recovery.force:
+            return 0
+        quota = mss
     end = min(entry.end, start + snd.gso_limit, edge)
-    if end < buffer.end or end > start + snd.mss:
-        end = buffer.resend_end(start, end, snd.mss)
+    if end < buffer.end or end > start + mss:
+        end = buffer.resend_end(start, end, mss)
+    if end == entry.end < start + mss:
+        end = board.collapsible(start, edge, mss)
     if tcb.marks is not None:
         end = tcb.marks.record_end(start, end)
-    quota = recovery.window(tcb.congestion) - board.pipe()
-    if recovery.force and quota < snd.mss:
-        quota = snd.mss
-    if quota < end - start:
-        end = start + max(quota, 0)
-        if end - start >= snd.mss:
-            end -= (end - start) % snd.mss
-        elif entry.end - start > end - start:
-            return 0
+    text_end = min(end, buffer.end)
+    if text_end - start > quota:
+        end = text_end = start + quota - quota % mss
     if end <= start:
         return 0
-    text_end = min(end, buffer.end)
     flags = ACK | FIN if end > text_end else ACK
     # for the path: it is cut now
     too_large = recovery.phase is LOSS and recovery.undo is None
@@ -550,9 +567,9 @@ def _resend(tcb: Tcb, now: int, emit: Emit) -> int:
     note = RESEND_NOTES[recovery.phase]
     if not send_segment(tcb, start, text_end, flags, now, emit, note):
         return -1
-    board.resend(start, end, now, -(-(end - start) // snd.mss))
+    weight = board.resend(start, end, now)
     board.bytes_resent -= end - text_end  # the FIN is no text
     if start == snd.una or tcb.timers.rto == NEVER:
         tcb.timers.rto = now + tcb.rtt.rto
-    recovery.resent(end - start, now)
+    recovery.resent(weight, now)
     return end - start

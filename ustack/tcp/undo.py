@@ -7,7 +7,8 @@ detection, RFC 3522; response RFC 4015). Owned by `Recovery`; allocated when a c
 
 
 class Undo:
-    """The window before a cut, and what has been sent again since. Bytes, positions and µs."""
+    """The window before a cut, and what has been sent again since. Positions, µs and bytes, of each
+    segment as many as of a full one."""
 
     __slots__ = ("cwnd", "marker", "resent", "resent_at", "ssthresh")
 
@@ -35,10 +36,10 @@ class Undo:
         """A tail loss probe of `size` bytes of old text was out at the cut."""
         self.resent = (self.resent or 0) + size
 
-    def on_dsack(self, start: int, end: int) -> None:
-        """The peer got [start, end) twice."""
+    def on_dsack(self, size: int, end: int) -> None:
+        """The peer got `size` bytes up to `end` twice."""
         if self.resent and end > self.marker:
-            self.resent = max(0, self.resent - (end - start))
+            self.resent = max(0, self.resent - size)
 
     def all_duplicates(self) -> bool:
         """All that was sent again had arrived before (RFC 3708 §2)."""

@@ -219,7 +219,10 @@ def abort(tcb: Tcb, now: int) -> None:
 
 @dataclass(slots=True, frozen=True)
 class TcpInfo:
-    """STATUS (§3.10.6), with the names of Linux's struct tcp_info. Times µs, sizes bytes."""
+    """STATUS (§3.10.6), with the names of Linux's struct tcp_info. Times µs, sizes bytes.
+
+    `unacked`, `sacked`, `lost` and `retrans` count each segment as a full one, as the windows do.
+    """
 
     state: State
     local: tuple[str, int]
@@ -347,7 +350,7 @@ def status(tcb: Tcb, now: int) -> TcpInfo:
         sack=tcb.sack_on,
         congestion=tcb.config.congestion,
         ca_state=_ca_state(tcb),
-        unacked=board.in_flight,
+        unacked=board.flight(),
         sacked=board.sacked + board.dup_acked,  # Linux: what duplicate ACKs stand for, too
         lost=board.lost,
         retrans=board.resent,

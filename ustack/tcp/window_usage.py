@@ -14,7 +14,7 @@ class WindowUsage:
 
     def __init__(self) -> None:
         self.limited = False  # in the last window of data cwnd was filled
-        self.most = 0  # or else so many bytes were in flight at most
+        self.most = 0  # or else so much was in flight at most
         self._until = 0  # SND.NXT when that was noted
 
     def in_use(self, congestion: CongestionControl) -> bool:  # hot
@@ -24,9 +24,8 @@ class WindowUsage:
         cwnd = congestion.cwnd
         return cwnd < congestion.ssthresh and cwnd < 2 * self.most
 
-    def sent(self, una: int, nxt: int, limited: bool) -> None:  # hot
-        """Something was sent, or kept back by cwnd (`limited`)."""
-        flight = nxt - una
+    def sent(self, una: int, nxt: int, flight: int, limited: bool) -> None:  # hot
+        """Something was sent, or kept back by cwnd (`limited`). `flight`: full segments' bytes."""
         if limited or una >= self._until or (not self.limited and flight > self.most):
             self.limited = limited
             self.most = flight
