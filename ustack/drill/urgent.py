@@ -64,6 +64,13 @@ class UrgentMarks:
             return socket.input_queue()
         return at - _next(tcb)
 
+    def at_mark(self, socket: Socket, stack: Stack, now: int) -> int:
+        """SIOCATMARK: reading has come to the urgent octet."""
+        tcb = socket.tcb
+        if tcb is None or tcb.rcv.up is None:
+            return 0
+        return int(self._current(socket, tcb, stack, now).at == _next(tcb))
+
     def polled(self, socket: Socket, stack: Stack, events: int, now: int) -> int:
         """`events` without what an urgent octet is not: text to read, or urgent once taken."""
         tcb = socket.tcb

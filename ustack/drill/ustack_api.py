@@ -24,6 +24,7 @@ F_GETFD, F_SETFD = CONSTANTS["F_GETFD"], CONSTANTS["F_SETFD"]
 F_GETFL, F_SETFL = CONSTANTS["F_GETFL"], CONSTANTS["F_SETFL"]
 O_RDWR, O_NONBLOCK = CONSTANTS["O_RDWR"], CONSTANTS["O_NONBLOCK"]
 SIOCINQ, SIOCOUTQ = CONSTANTS["SIOCINQ"], CONSTANTS["SIOCOUTQ"]
+SIOCATMARK = CONSTANTS["SIOCATMARK"]
 SIOCOUTQNSD, FIONBIO = CONSTANTS["SIOCOUTQNSD"], CONSTANTS["FIONBIO"]
 INT = 4  # bytes of an int
 ENCAPSULATION = c.IPPROTO_TCP, CONSTANTS["TCP_REMOTE_UDP_ENCAPS_PORT"]
@@ -242,6 +243,8 @@ class UstackApi:
         socket = self._socket(fd)
         if request == SIOCINQ and isinstance(socket, Socket):
             return self._urgent.queued(socket, self._layer.stack, self._clock())
+        if request == SIOCATMARK and isinstance(socket, Socket):
+            return self._urgent.at_mark(socket, self._layer.stack, self._clock())
         if request == SIOCINQ:
             return socket.input_queue()
         if request == SIOCOUTQ:

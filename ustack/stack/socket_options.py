@@ -228,6 +228,15 @@ STORED_OPTIONS: Mapping[Key, int] = {
     (c.IPPROTO_IP, c.IP_BIND_ADDRESS_NO_PORT): 0,
     (c.IPPROTO_IPV6, c.IPV6_RECVERR): 0,
     (c.IPPROTO_IPV6, c.IPV6_V6ONLY): 0,
+    (c.SOL_SOCKET, c.SO_NO_CHECK): 0,
+    (c.SOL_SOCKET, c.SO_SELECT_ERR_QUEUE): 0,
+    (c.SOL_SOCKET, c.SO_PREFER_BUSY_POLL): 0,
+    (c.IPPROTO_IP, c.IP_PKTINFO): 0,
+    (c.IPPROTO_IPV6, c.IPV6_RECVPKTINFO): 0,
+    (c.IPPROTO_IPV6, c.IPV6_RECVHOPLIMIT): 0,
+    (c.IPPROTO_IPV6, c.IPV6_DONTFRAG): 0,
+    (c.IPPROTO_IPV6, c.IPV6_RECVTCLASS): 0,
+    (c.IPPROTO_IPV6, c.IPV6_FREEBIND): 0,
 }
 # What setsockopt takes of them, else EINVAL
 _RANGES: Mapping[Key, tuple[int, int]] = {
