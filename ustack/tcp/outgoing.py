@@ -65,9 +65,10 @@ def options_due(tcb: Tcb, now: int) -> bytes:  # hot
     return sack_options(tcb, now) if tcb.sack_due else timestamps(tcb, now)
 
 
-def sack_options(tcb: Tcb, now: int) -> bytes:
-    """Timestamps and SACK blocks. A duplicate is reported once (RFC 2883 §4)."""
-    room = _most_blocks(tcb)
+def sack_options(tcb: Tcb, now: int, text: int = 0) -> bytes:
+    """Timestamps and SACK blocks, beside `text` bytes at least. A duplicate is reported once
+    (RFC 2883 §4)."""
+    room = _most_blocks(tcb, text)
     blocks = tcb.receive_buffer.sack_blocks()
     if _fin_waits(tcb):
         _report_fin(blocks, tcb.rcv.fin)
@@ -82,9 +83,9 @@ def sack_options(tcb: Tcb, now: int) -> bytes:
     )
 
 
-def _most_blocks(tcb: Tcb) -> int:
-    """How many blocks there is room for, and for some text, though the path MTU be 68 bytes."""
-    room = min(tcb.path_mtu_payload - LEAST_TEXT, MAX_OPTIONS_LEN)
+def _most_blocks(tcb: Tcb, text: int) -> int:
+    """How many blocks there is room for beside `text` bytes, though the path MTU be 68 bytes."""
+    room = min(tcb.path_mtu_payload - text, MAX_OPTIONS_LEN)
     room -= SACK_HEADER + option_bytes(tcb) + signature_size(tcb)
     return max(room // SACK_BLOCK, 0)
 
@@ -103,7 +104,7 @@ def smaller_by_blocks(tcb: Tcb) -> Iterator[None]:
     count = buffer.out_of_order + (buffer.duplicate is not None)
     if _fin_waits(tcb) and tcb.rcv.fin != buffer.end:
         count += 1
-    count = min(count, _most_blocks(tcb))
+    count = min(count, _most_blocks(tcb, LEAST_TEXT))
     mss, limit = snd.mss, snd.gso_limit
     if count:
         snd.mss = max(mss - SACK_HEADER - count * SACK_BLOCK, min(mss, LEAST_TEXT))
@@ -146,7 +147,7 @@ def send_segment(
             urgent = min(up - start, 0xFFFF)  # MUST-62
         elif tcb.snd.una >= up:
             tcb.snd.up = None
-    options = sack_options(tcb, now) if tcb.sack_due else timestamps(tcb, now)
+    options = sack_options(tcb, now, LEAST_TEXT) if tcb.sack_due else timestamps(tcb, now)
     payload = tcb.send_buffer.views(start, end) if end > start else ()
     if not emit(tcb, start, flags, window_field(tcb), options, payload, end - start, urgent, note):
         return False
