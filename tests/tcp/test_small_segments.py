@@ -1,5 +1,6 @@
 """Linux counts segments, and so does the scoreboard if it knows how large a full one is."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,28 @@ def test_a_small_segment_weighs_as_much_as_a_full_one() -> None:
     board.ack(UNA + 361)
     assert counts(board) == (0, 0, 0, 0, 0)
     assert (board.in_flight, board.padding) == (0, 6 * MSS - 361)
+
+
+@pytest.mark.parametrize("step", [7, 70, MSS, 3 * MSS])
+@pytest.mark.parametrize("size", [50, 60, 150, 400])
+def test_a_part_of_what_left_in_segments_of_another_size_is_never_less_than_nothing(
+    size: int, step: int
+) -> None:
+    board = Scoreboard(MSS)
+    board.sent(UNA, UNA + 10 * MSS, 7)
+    board.resize(size)
+    assert board.flight() == 10 * size
+    before = 0
+    for end in range(step, 10 * MSS, step):
+        board.ack(UNA + end)
+        delivered = end + board.padding
+        assert before <= delivered
+        assert step % MSS or delivered == end // MSS * size
+        assert board.flight() == 10 * size - delivered
+        before = delivered
+    board.ack(UNA + 10 * MSS)
+    assert 10 * MSS + board.padding == 10 * size
+    assert board.flight() == 0
 
 
 def test_small_segments_of_one_moment_stay_apart() -> None:

@@ -194,18 +194,32 @@ class Scoreboard:
         """Make a boundary inside range `index` at position `at`, which may make one segment two."""
         head = self._ranges[index]
         mss, size, before = self.mss, at - head.start, head.slack
-        # A FIN on a full segment is no segment of its own
-        slack = size % mss - 1 if before == -1 and at + 1 < head.end else (before + size) % mss
+        if -1 <= before < mss:
+            first = -size % mss
+            # A FIN on a full segment is no segment of its own
+            slack = size % mss - 1 if before == -1 and at + 1 < head.end else (before + size) % mss
+        else:
+            count, whole = self._segments(head, size)
+            whole = min(max(whole, 1), max(count - 1, 1))
+            first = whole * mss - size
+            slack = max(count - whole, 1) * mss - (head.end - at)
         tail = SentRange(at, head.end, slack, head.sent_at, head.origin)
         tail.sacked, tail.lost, tail.resent = head.sacked, head.lost, head.resent
         tail.copies = head.copies
         head.end = at
-        head.slack = -size % mss
+        head.slack = first
         self._gained(head, head.slack + slack - before)
         self._ranges.insert(index + 1, tail)
         self._starts.insert(index + 1, at)
         if tail.resent:
             insort(self._copies, (tail.sent_at, tail), key=_time)
+
+    def _segments(self, entry: SentRange, size: int) -> tuple[int, int]:
+        """How many there are in `entry`, sent when a full one had another size, and how many are
+        whole in its first `size` bytes: all of them are taken for equally large."""
+        whole = entry.end - entry.start
+        count = (whole + entry.slack) // self.mss
+        return count, size * count // whole
 
     def _gained(self, entry: SentRange, weight: int) -> None:
         """`entry` weighs so much more than before."""
@@ -318,7 +332,9 @@ class Scoreboard:
         if mss == 1 or (not entry.slack and not size % mss):
             return size
         slack = (entry.slack + size) % mss
-        if entry.slack == -1 and una + 1 < entry.end:  # a FIN on a full segment
+        if not -1 <= entry.slack < mss:
+            slack = entry.slack + size - mss * self._segments(entry, size)[1]
+        elif entry.slack == -1 and una + 1 < entry.end:  # a FIN on a full segment
             slack = size % mss - 1
         gained = slack - entry.slack
         entry.slack = slack

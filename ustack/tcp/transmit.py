@@ -137,9 +137,13 @@ def _send_syn(tcb: Tcb, now: int, emit: Emit) -> bool:
 
 
 def _text_on_syn(tcb: Tcb) -> tuple[Sequence[Buffer], int]:
-    """What our first SYN carries (RFC 7413 §4.2.2): never one that is sent again."""
+    """What our first SYN carries (RFC 7413 §4.2.2): never one that is sent again, nor the SYN,ACK
+    for a peer whose SYN came while the device was still full (as Linux)."""
     snd = tcb.snd
     if tcb.fast_open is None or not tcb.fast_open.size or snd.max > snd.iss:
+        return (), 0
+    if tcb.state is not SYN_SENT:
+        tcb.fast_open.size = 0
         return (), 0
     size = tcb.fast_open.size
     return tcb.send_buffer.views(snd.iss + 1, snd.iss + 1 + size), size
