@@ -70,4 +70,6 @@ def test_goodput_is_as_it_was() -> None:
 
 def test_the_controllers_do_what_their_table_says() -> None:
     """`tools/sim --controllers` writes it anew."""
-    assert controllers.row(0.05, 1) in controllers.TABLE.read_text().splitlines()
+    lines = controllers.TABLE.read_text().splitlines()
+    assert controllers.row(0.05, 1) in lines
+    assert controllers.megabyte_row(5) in lines

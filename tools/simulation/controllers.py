@@ -5,7 +5,7 @@
 
 from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 from tools.simulation.transfer import Transfer, transfer
 from ustack.config import TcpConfig
@@ -22,6 +22,11 @@ SEEDS = (1, 2, 3)
 BUFFER = 4 << 20
 DISTURBANCES = ((0.01, 0.0), (0.0, 0.01), (0.01, 0.01))  # loss, reordering
 DISTURBED_ROUND_TRIPS_MS = (40, 100)
+MEGABYTE = 1_000_000
+MEGABYTE_ROUND_TRIP_MS = 20
+MEGABYTE_LOSS = 0.01
+MEGABYTE_RATES_MBIT = (2, 5, 10, 20)
+MEGABYTE_SEEDS = range(1, 21)
 
 
 def packets_in(round_trip_ms: int) -> int:
@@ -69,8 +74,24 @@ def row(loss: float, queue: float) -> str:
     return line
 
 
+def megabyte(rate_mbit: int, loss: float, seed: int) -> float:
+    """Seconds that a megabyte takes with CUBIC; the queue holds one BDP."""
+    rate, round_trip_us = rate_mbit * 1_000_000, MEGABYTE_ROUND_TRIP_MS * 1000
+    queue = max(rate * round_trip_us // 8_000_000 // 1500, 5)
+    link = LinkConfig(delay_us=round_trip_us // 2, rate_bps=rate, queue=queue, loss=loss)
+    config = TcpConfig(receive_buffer=BUFFER, send_buffer=BUFFER)
+    return MEGABYTE * 8 / transfer(MEGABYTE, link, config, seed).rate
+
+
+def megabyte_row(rate_mbit: int) -> str:
+    """A line of the last table."""
+    clean = megabyte(rate_mbit, 0.0, 1)
+    ratios = [megabyte(rate_mbit, MEGABYTE_LOSS, seed) / clean for seed in MEGABYTE_SEEDS]
+    return f"{rate_mbit:8} {clean:17.2f} {median(ratios):8.2f} {fmean(ratios):6.2f}"
+
+
 def table() -> str:
-    """Both tables, the means of the seeds."""
+    """All three tables, the first two with means of the seeds."""
     lines = [
         f"One sender over {RATE_BPS // 10**6} Mbit/s and {ROUND_TRIP_MS} ms, loss both ways:",
         "Mbit/s from the SYN to the last ACK, and the median of the smoothed round trip in ms.",
@@ -89,4 +110,12 @@ def table() -> str:
         path = {"loss": loss, "reorder": reorder, "round_trip_ms": round_trip, "queue": 1}
         part = fmean(share("bbr", LOSSY_SIZE, **path, seed=seed) for seed in SEEDS)
         lines.append(f"{loss:6.1%} {reorder:11.1%} {round_trip:8} {part:7.2f}")
+    way = f"{MEGABYTE_ROUND_TRIP_MS} ms, loss {MEGABYTE_LOSS:.0%}"
+    lines += [
+        "",
+        f"CUBIC, {way}: a megabyte, in times without loss, {len(MEGABYTE_SEEDS)} seeds.",
+        "",
+        "  Mbit/s   seconds unhurt   median   mean",
+        *map(megabyte_row, MEGABYTE_RATES_MBIT),
+    ]
     return "\n".join(lines) + "\n"
