@@ -33,7 +33,7 @@ LAYERS: dict[str, set[str]] = {
 TCP_ROWS: list[set[str]] = [
     {"seq", "state", "delivery_rate"},
     {"segment", "rate_limit", "memory", "rtt", "congestion", "rack"}
-    | {"chronograph", "pacing", "send_buffer", "send_marks"}
+    | {"sent_range", "chronograph", "pacing", "send_buffer", "send_marks"}
     | {"receive_buffer", "receive_tuning", "mtu_search"},
     {"scoreboard", "syn_cookies", "siphash", "prr", "undo", "window_usage"},
     {"recovery", "fast_open"},

@@ -175,9 +175,22 @@ def test_the_sockets_are_in_proc_as_linux_writes_them() -> None:
         run.commands.run("grep :1F90 /proc/net/tcp", HERE)
 
 
+def says_yes(text: str, run: Run | None = None) -> bool:
+    """The status that the script sees; what is refused is an error."""
+    try:
+        (run or Run("true")).commands.run(text, HERE)
+    except ScriptFailure as failure:
+        if "says no" not in str(failure):
+            raise
+        return False
+    return True
+
+
 def test_counters_are_in_proc() -> None:
-    Run("grep TcpExt: /proc/net/netstat 2>/dev/null | grep -q ' BeyondWindow '")
-    Run("[ $(nstat -az | awk '/BeyondWindow/ {print $2}') -eq 2 ]")
+    assert says_yes("grep TcpExt: /proc/net/netstat 2>/dev/null | grep -q ' BeyondWindow '")
+    assert not says_yes("grep TcpExt: /proc/net/netstat | grep -q ' NoSuchThing '")
+    assert says_yes("[ $(nstat -az | awk '/BeyondWindow/ {print $2}') -eq 2 ]")
+    assert not says_yes("[ $(nstat -az | awk '/BeyondWindow/ {print $2}') -eq 3 ]")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +212,8 @@ def test_counters_are_in_proc() -> None:
     ],
 )
 def test_the_shell_knows_lists_conditions_and_words(text: str) -> None:
-    Run(text)
+    assert says_yes(text)
+    assert not says_yes(f"{text}\nfalse")
 
 
 @pytest.mark.parametrize(
@@ -254,4 +268,5 @@ def test_ss_shows_listeners_and_details_when_asked() -> None:
         "ss -tn state all | grep -c 8080 | grep -w 2",
         "ss -tn state connected | grep -c 8080 | grep -w 1",
     ):
-        run.commands.run(question, HERE)
+        assert says_yes(question, run), question
+    assert not says_yes("ss -tnl | grep -c 8080 | grep -x 2", run)

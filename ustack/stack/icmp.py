@@ -19,8 +19,8 @@ from ustack.tcp.state import SYN_RECEIVED, SYN_SENT
 from ustack.tcp.tcb import Tcb, finish, report
 from ustack.wire import icmp
 from ustack.wire.icmp import IcmpMessage
+from ustack.wire.ipv4 import TCP
 
-TCP = 6
 QUOTE_LIMIT_V4 = 548  # bytes of the offending packet; RFC 1812 §4.3.2.3: a 576 byte message
 QUOTE_LIMIT_V6 = 1232  # RFC 4443 §2.4 (c): the message fits in 1280 bytes
 

@@ -21,11 +21,11 @@ from ustack.wire import Buffer, ipv4, ipv6, virtio
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
 from ustack.wire.ecn import set_ecn_bits
+from ustack.wire.ipv4 import TCP
 from ustack.wire.tcp import ACK
 
 Write = Callable[[Sequence[Buffer], int], bool]
 
-TCP = 6  # IP protocol number
 MIN_MTU_IPV4 = 68  # bytes, RFC 791 §3.2; also the floor for path MTU (RFC 1191 §3)
 MIN_MTU_IPV6 = 1280  # RFC 8200 §5
 PATH_MTU_LIFETIME_US = 600 * 1_000_000  # RFC 1191 §6.3, RFC 8201 §5.3: 10 minutes

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from ustack.errors import MalformedPacket
 from ustack.stack import icmp as icmp_errors
-from ustack.stack.ip import TCP
 from ustack.stack.reassembly import MAX_PAYLOAD, Datagram, Reassembler
 from ustack.stack.services import Services
 from ustack.stack.udp import Udp
@@ -19,6 +18,7 @@ from ustack.tcp.tcb import Tcb
 from ustack.wire import icmp, ipv4, ipv6, udp, virtio
 from ustack.wire.ecn import ecn_field
 from ustack.wire.gso import complete_checksum
+from ustack.wire.ipv4 import TCP
 
 UDP = 17  # IP protocol number
 START = virtio.HEADER_LEN  # where the IP header begins in a frame

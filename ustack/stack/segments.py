@@ -3,15 +3,14 @@
 from typing import NamedTuple
 
 from ustack.errors import MalformedPacket
-from ustack.tcp.md5_signature import HEADER, is_right
+from ustack.tcp.md5_signature import is_right
 from ustack.tcp.segment import Segment
 from ustack.tcp.seq import unwrap
 from ustack.tcp.tcb import Tcb
 from ustack.wire.checksum import ones_sum
-from ustack.wire.tcp import SYN
+from ustack.wire.ipv4 import TCP
+from ustack.wire.tcp import HEADER_LEN, SYN
 from ustack.wire.tcp_options import Options, decode_options
-
-TCP = 6  # IP protocol number
 
 
 def verify_checksum(frame: bytes, at: int, end: int, key: bytes) -> None:
@@ -45,7 +44,7 @@ def read_options(
     if tcb is not None and (options.signed or tcb.signature is not None):
         checked = Checked(tcb.flow, tcb.signature)
     if checked is not None:
-        _check_signature(seg, frame[start - HEADER : end], options, checked)
+        _check_signature(seg, frame[start - HEADER_LEN : end], options, checked)
     seg.tsval = options.tsval
     if options.tsecr is not None:
         seg.tsecr = options.tsecr

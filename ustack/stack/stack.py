@@ -25,7 +25,7 @@ from ustack.stack.probe import Probe
 from ustack.stack.pure_acks import V4_SIZE, V6_SIZE, superseded
 from ustack.stack.reassembly import Datagram
 from ustack.stack.resets import Resets
-from ustack.stack.segments import TCP, read_options, verify_checksum
+from ustack.stack.segments import read_options, verify_checksum
 from ustack.stack.services import Services
 from ustack.stack.syn_queue import SynQueue
 from ustack.stack.syn_request import SynRequest
@@ -45,7 +45,7 @@ from ustack.tcp.receive_buffer import COPY_BELOW
 from ustack.tcp.segment import Segment
 from ustack.tcp.segment_arrives import continued, predicted, segment_arrives
 from ustack.tcp.seq import unwrap
-from ustack.tcp.state import CLOSE_WAIT, CLOSED, ESTABLISHED, TIME_WAIT
+from ustack.tcp.state import CLOSED, TIME_WAIT
 from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Tcb
 from ustack.tcp.timeouts import deadline, timeout
 from ustack.tcp.transmit import transmit
@@ -53,6 +53,7 @@ from ustack.tcp.user_calls import TcpInfo
 from ustack.wire import Buffer
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.ecn import ecn_field
+from ustack.wire.ipv4 import TCP
 from ustack.wire.tcp import ACK, FIN, PSH, SYN
 from ustack.wire.virtio import CHECKSUM_KNOWN
 
@@ -398,7 +399,7 @@ class Stack:
             return True
         if again and len(self._dirty) == 1 and not output.queue:
             tcb = self._dirty[0]  # a dialogue
-            if tcb.events & READABLE and _only_acks(tcb):
+            if tcb.events & READABLE and ack_policy.only_acks(tcb):
                 self.acks_held = True
                 return True
         if output.queue:
@@ -421,7 +422,7 @@ class Stack:
                 if budget <= 0 or full:
                     self._dirty = batch[index:] + self._dirty
                     break
-                if again and tcb.events & READABLE and _only_acks(tcb):
+                if again and tcb.events & READABLE and ack_policy.only_acks(tcb):
                     held.append(tcb)
                 elif transmit(tcb, now, emit, again):
                     if again and tcb.ack_soon:
@@ -690,13 +691,3 @@ class Stack:
     def pending_timers(self) -> int:
         """Entries in the timer wheel."""
         return len(self._wheel)
-
-
-def _only_acks(tcb: Tcb) -> bool:
-    """All that `tcb` could send now is an ACK that is not urgent."""
-    return (
-        tcb.send_buffer.end == tcb.snd.una
-        and (tcb.state is ESTABLISHED or tcb.state is CLOSE_WAIT)
-        and tcb.listener is None
-        and not (tcb.ack_now or tcb.probe_due)
-    )

@@ -7,6 +7,7 @@ dialogue (`tcb.dialogue`, Linux's pingpong mode) waits for the answer, on which 
 Else an ACK waits for `tcb.ato`, which follows the time from one segment to the next.
 """
 
+from ustack.tcp.state import CLOSE_WAIT, ESTABLISHED
 from ustack.tcp.tcb import NEVER, Tcb, option_bytes
 from ustack.wire.tcp import FIN, PSH, URG
 
@@ -215,3 +216,13 @@ def quick_ack_option(tcb: Tcb, value: int) -> bool:
     if not value & 1:
         begin_dialogue(tcb)
     return now
+
+
+def only_acks(tcb: Tcb) -> bool:  # hot
+    """All that `tcb` could send now is an ACK that is not urgent."""
+    return (
+        tcb.send_buffer.end == tcb.snd.una
+        and (tcb.state is ESTABLISHED or tcb.state is CLOSE_WAIT)
+        and tcb.listener is None
+        and not (tcb.ack_now or tcb.probe_due)
+    )

@@ -15,15 +15,13 @@ from ustack.config import Md5Key, TcpConfig
 from ustack.tcp.emit import Emit, Outgoing, passing
 from ustack.tcp.tcb import Tcb
 from ustack.wire import Buffer
-from ustack.wire.tcp import ACK, MAX_OPTIONS_LEN
+from ustack.wire.ipv4 import TCP
+from ustack.wire.tcp import ACK, HEADER_LEN, MAX_OPTIONS_LEN, encode
 from ustack.wire.tcp_options import NOP, SIGNATURE, SIGNATURE_LEN, SIGNATURE_SIZE
 
-TCP = 6  # IP protocol number
-HEADER = 20  # bytes, without options
 CHECKSUM = 16  # where it stands in the header
 PORTS = 4  # bytes at the end of a flow key
 
-_HEADER = Struct("!4sIIHHHH")  # ports, SEQ, ACK, offset and flags, window, checksum, urgent
 _PSEUDO_V4 = Struct("!BBH")
 _PSEUDO_V6 = Struct("!II")
 _LAYOUT = bytes((NOP, NOP, SIGNATURE, 2 + SIGNATURE_LEN))
@@ -82,7 +80,7 @@ def _digest(key: bytes, addresses: bytes, header: bytes, text: Buffer, length: i
 def is_right(key: bytes, flow: bytes, header: bytes, text: Buffer, digest: bytes) -> bool:
     """`digest` is that of the segment that arrived for `flow`: its whole header and its text."""
     middle = (len(flow) - PORTS) // 2
-    fixed = header[:CHECKSUM] + bytes(2) + header[CHECKSUM + 2 : HEADER]
+    fixed = header[:CHECKSUM] + bytes(2) + header[CHECKSUM + 2 : HEADER_LEN]
     expected = _digest(key, flow[: 2 * middle], fixed, text, len(header) + len(text))
     return compare_digest(expected, digest)
 
@@ -108,11 +106,12 @@ def signed(
     if key is None:
         return options
     middle = (len(flow) - PORTS) // 2
-    length = HEADER + SIGNATURE_SIZE + len(options)
-    ports = flow[-2:] + flow[-4:-2]
-    header = _HEADER.pack(ports, seq, ack, length << 10 | flags, window, 0, urgent)
+    remote, local = int.from_bytes(flow[-4:-2], "big"), int.from_bytes(flow[-2:], "big")
+    blank = bytes(SIGNATURE_SIZE + len(options))  # not signed, but counted in the offset
+    header = encode(local, remote, seq, ack, flags, window, options=blank, urgent=urgent)
     addresses = flow[middle : 2 * middle] + flow[:middle]
-    signature = _LAYOUT + _digest(key, addresses, header, text, length + len(text))
+    length = len(header) + len(text)
+    signature = _LAYOUT + _digest(key, addresses, header[:HEADER_LEN], text, length)
     return options + signature if last else signature + options
 
 

@@ -13,35 +13,11 @@ the segment size; where all segments are full they are bytes.
 from bisect import bisect_left, bisect_right, insort
 
 from ustack.tcp.delivery_rate import Origin
+from ustack.tcp.sent_range import SentRange
 
 DUP_THRESH = 3  # RFC 5681 §3.2, RFC 6675 §2
 NOWHERE = 1 << 62  # a position above all others
 MERGE_LIMIT = 1 << 20  # bytes: ranges sent at the same moment grow up to this
-
-
-class SentRange:
-    """[start, end) was sent at `sent_at` (µs), the last time if more than once."""
-
-    __slots__ = ("copies", "end", "lost", "origin", "resent", "sacked", "sent_at", "slack", "start")
-
-    def __init__(
-        self, start: int, end: int, slack: int, sent_at: int, origin: Origin | None
-    ) -> None:
-        self.start = start
-        self.end = end
-        self.slack = slack  # bytes that its segments lack to be full ones; a FIN may be too many
-        self.sent_at = sent_at
-        self.origin = origin  # for a delivery-rate sample, None: nobody asks
-        self.sacked = False  # the peer reported it
-        self.lost = False  # deemed lost
-        self.resent = False  # sent again, and that copy is not deemed lost
-        self.copies = 0  # how often it was sent again, ever
-
-    def __repr__(self) -> str:
-        marks = "".join(
-            mark for mark, on in (("S", self.sacked), ("L", self.lost), ("R", self.resent)) if on
-        )
-        return f"[{self.start},{self.end}){marks}"
 
 
 class Scoreboard:
