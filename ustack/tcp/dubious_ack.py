@@ -94,10 +94,11 @@ def digest(
     if not board.in_flight:
         return grow
     head_sent_at = board.head_sent_at()
-    if acked and (waiting or wait) and (recovery.phase is not OPEN or board.sacked or board.lost):
+    whole = acked and board.part_acked != snd.una
+    if whole and (waiting or wait) and (recovery.phase is not OPEN or board.sacked or board.lost):
         # Linux tcp_rearm_rto, RFC 7765: what has passed since the segment left counts
         timers.rto = max(head_sent_at + tcb.rtt.rto, now + 1)
-    elif not acked and sacked_at is not None and sacked_at < head_sent_at:
+    elif not whole and sacked_at is not None and sacked_at < head_sent_at:
         timers.rto = now + tcb.rtt.rto  # Linux: the SACK is of something sent before the head was
     return grow
 

@@ -58,7 +58,7 @@ def _send_tail_probe(tcb: Tcb, full: int, now: int, emit: Emit) -> bool:
         if not _send_new_probe(tcb, end, fin, now, emit):
             return False
     else:
-        span = board.last(full, buffer.last_mark(), buffer.end)
+        span = board.last(full, buffer.last_mark(snd.nxt), buffer.end)
         assert span is not None
         start, end = span[0], min(span[1], span[0] + snd.mss)
         edge = snd.una + snd.wnd

@@ -53,6 +53,7 @@ class Scoreboard:
         "original",
         "owed",
         "padding",
+        "part_acked",
         "resent",
         "retransmissions",
         "sacked",
@@ -77,6 +78,7 @@ class Scoreboard:
         self.lost = 0
         self.resent = 0  # copies on their way
         self.owed = 0  # lost and not resent since
+        self.part_acked = 0  # SND.UNA after an ACK of less than a segment, the last there was
         self.dup_acked = 0  # bytes inferred from duplicate ACKs, only without SACK
         self.highest_sacked = 0  # position after the highest octet SACKed, 0: none
         # For RACK, since `begin_ack`: when the newest segment newly delivered was sent and where it
@@ -295,6 +297,8 @@ class Scoreboard:
                     if sent_at is None:
                         oldest_at = entry.sent_at
                     sent_at = entry.sent_at
+            if not (size or count):
+                self.part_acked = una
             entry.start = self._starts[0] = una
         if ambiguous:
             return None

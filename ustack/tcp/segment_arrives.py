@@ -210,10 +210,10 @@ def predicted(
         _grow(tcb, acked, sent_at, now)
         if tcb.sampler is not None:
             rates.on_ack(tcb, tcb.sampler, now)
-        if board.in_flight:
-            tail_loss.schedule(tcb, now)
-        else:
+        if not board.in_flight:
             tcb.timers.pto = NEVER
+        elif sent_at is not None or board.part_acked != una:
+            tail_loss.schedule(tcb, now)
     else:
         una = snd.una
     if acked or snd.wl1 < nxt or (snd.wl1 == nxt and window << snd.wscale > snd.wnd):
@@ -484,7 +484,7 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
             _grow(tcb, grow, sent_at, now)
         if sampler is not None:
             rates.on_ack(tcb, sampler, now)
-        if acked > 0:
+        if acked > 0 and board.part_acked != ack:
             tail_loss.schedule(tcb, now)
     # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
     # acknowledges more was sent later, even if its text is older (a retransmission). The window
@@ -508,9 +508,10 @@ def _advance(
 ) -> None:  # hot
     """SND.UNA has moved to `ack`: measure, free the text, and set the timers anew."""
     board, timers, buffer = tcb.scoreboard, tcb.timers, tcb.send_buffer
+    whole = board.part_acked != ack
     if sent_at is not None:
         _measure(tcb, sent_at, now)
-    elif tcb.ts_on and tsval is not None and tsecr:
+    elif whole and tcb.ts_on and tsval is not None and tsecr:
         measure_round_trip(tcb, tsecr, now)
     buffer.release(ack)
     if tcb.marks is not None and tcb.marks.acknowledged(ack, now):
@@ -520,7 +521,9 @@ def _advance(
     tcb.soft_error = None  # Linux: what was wrong is over
     user_timeout = tcb.config.user_timeout_us
     if board.in_flight:
-        timers.rto = now + tcb.rtt.rto  # RFC 6298 §5.2 and §5.3
+        # Linux: a segment's timer goes on until all of it is acknowledged
+        if whole or timers.rto == NEVER:
+            timers.rto = now + tcb.rtt.rto  # RFC 6298 §5.2 and §5.3
         tcb.stalled_since = now
     else:
         timers.rto = NEVER

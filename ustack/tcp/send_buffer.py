@@ -130,10 +130,12 @@ class SendBuffer:
         """`end` is where a message in flight ended."""
         return end == self.end or (self._sent_marks is not None and end in self._sent_marks)
 
-    def last_mark(self) -> int:
-        """Where the last message ended that is in flight and not the end of the queue, 0: none."""
-        marks = self._sent_marks or ()
-        return next((mark for mark in reversed(marks) if mark < self.end), 0)
+    def last_mark(self, nxt: int) -> int:
+        """Where the last message ended that is in flight and not the end of the queue, or the last
+        piece below `nxt`; 0: none."""
+        marks, cuts = self._sent_marks or (), self._cuts or ()
+        mark = next((mark for mark in reversed(marks) if mark < self.end), 0)
+        return max(mark, next((cut for cut in reversed(cuts) if cut < nxt), 0))
 
     def resend_end(self, start: int, end: int, mss: int) -> int:
         """Where a segment that sends [start, end) again ends: with the write that it belonged to.
