@@ -182,7 +182,7 @@ class StackConfig:
 
     addresses: tuple[str, ...] = ()  # "10.9.0.2/24", "fd00:9::2/64": ours, with the prefix
     mtu: int = 1500
-    gso_max: int = 0  # largest IP packet that the device segments for us; 0: no offload
+    gso_max: int = 0  # largest IP packet that the device segments for us; see Device
     checksum_offload: bool = False  # the device completes checksums (virtio NEEDS_CSUM)
     tcp: TcpConfig = field(default_factory=TcpConfig)
 

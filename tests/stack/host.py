@@ -176,7 +176,8 @@ class Host:
     """The stack under test, its device and its clock. Every call is followed by a driver's turn.
 
     `frames` are the packets that left and that nobody has looked at yet, super-segments cut;
-    `events` what the stack reported. `room`: how many frames the device still takes, None: all.
+    `events` what the stack reported. Without an `onlooker` there are no `notes`.
+    `room`: how many frames the device still takes, None: all.
     Text is not paced unless `tcp` asks for it, or `pacing` leaves it to the round trip: what the
     window lets out is seen at once.
     """
@@ -189,6 +190,7 @@ class Host:
         now: int | None = None,
         tracer: Tracer | None = None,
         pacing: bool | None = False,
+        onlooker: bool = True,
         **stack_config: object,
     ) -> None:
         self.version = version
@@ -201,7 +203,11 @@ class Host:
         config = replace(config, **stack_config)  # type: ignore[arg-type]
         self.notes: list[str] = []  # of frames received and sent, the empty ones left out
         self.stack = Stack(
-            config, secret=SECRET, randrange=Random(1).randrange, probe=self, tracer=tracer
+            config,
+            secret=SECRET,
+            randrange=Random(1).randrange,
+            probe=self if onlooker else None,
+            tracer=tracer,
         )
         self.frames: list[Sent] = []
         self.super_segments: list[bytes] = []  # frames as the device got them, if they were cut

@@ -20,7 +20,11 @@ class Device(Protocol):
 
     mtu: int
     gso_max: int
-    """Largest IP packet (super-segment) that `write` takes; 0: nothing above the MTU."""
+    """Largest IP packet (super-segment) that `write` takes; 0: nothing above the MTU.
+
+    Above 65 535: BIG TCP, an IPv4 packet that is longer than its total length can say has 0 there
+    and is as long as the frame, as between Linux and its own devices. A device that says "full"
+    may have lowered it, but not below 65 535."""
     checksum_offload: bool
     """Whether `write` takes NEEDS_CSUM, and `read` may return it."""
     on_readable: Callable[[], None] | None

@@ -1,8 +1,8 @@
 """The Linux TUN device: our packets come from and go to the kernel's stack of this machine.
 
 Owns the descriptor and the kernel's side of the interface (addresses, MTU). With offload the
-kernel hands over and takes super-segments of up to 64 KiB and partial checksums (IFF_VNET_HDR,
-TUNSETOFFLOAD); without, plain packets with complete checksums.
+kernel hands over super-segments of up to 64 KiB, takes them of up to 256 KiB, and leaves and
+completes checksums (IFF_VNET_HDR, TUNSETOFFLOAD); without, plain packets with complete checksums.
 """
 
 import errno
@@ -10,6 +10,7 @@ import fcntl
 import io
 import ipaddress
 import os
+import re
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +20,10 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pytun_pmd3 import TunTapDevice
 
+from ustack.device.steering import steer_away
 from ustack.errors import UsageError
 from ustack.wire import Buffer
+from ustack.wire.ipv4 import MAX_PACKET
 from ustack.wire.virtio import HEADER_LEN
 
 # linux/if_tun.h
@@ -38,7 +41,10 @@ TUN_F_TSO_ECN = 0x08  # a super-segment may have CWR, for its first piece (RFC 3
 IFNAMSIZ = 16  # linux/if.h, with the closing zero
 MIN_MTU = 68  # RFC 791 §3.2
 MIN_MTU_IPV6 = 1280  # RFC 8200 §5
-MAX_PACKET = 65_535  # the Total Length field of IPv4 is 16 bits; also the largest MTU of a TUN
+BIG_TCP_SINCE = 6, 3  # Linux version that takes IPv4 super-segments without a total length
+# bytes. Linux copies a frame into 16 blocks of memory, of 32 KiB where it has them; the last ones
+# are smaller. Up to here that is enough, above it for some sizes only.
+BIG_PACKET = 14 * 32_768
 READ_SIZE = HEADER_LEN + MAX_PACKET
 READ_BATCH = 4 * READ_SIZE  # bytes after which one read() ends; see there
 IOV_MAX = 1024  # linux/uio.h UIO_MAXIOV: parts in one writev
@@ -67,7 +73,7 @@ class TunDevice:
         if not MIN_MTU <= mtu <= MAX_PACKET:
             raise UsageError(f"MTU {mtu}: must lie between {MIN_MTU} and {MAX_PACKET}")
         self.mtu = mtu
-        self.gso_max = MAX_PACKET if offload else 0
+        self.gso_max = _largest_super_segment() if offload else 0
         self.checksum_offload = offload
         self.on_readable: Callable[[], None] | None = None  # never called: there is a descriptor
         self.write_errors = 0  # frames that the kernel refused; lost
@@ -98,6 +104,8 @@ class TunDevice:
         # pyroute2 runs an event loop of its own, which cannot be nested in a running one.
         with ThreadPoolExecutor(max_workers=1) as thread:
             thread.submit(_bring_up, self.name, self.mtu, hosts).result()
+        if self.gso_max > MAX_PACKET:
+            steer_away(self.name)
         return [str(host) for host in hosts]
 
     def fileno(self) -> int:
@@ -132,7 +140,9 @@ class TunDevice:
         return frames
 
     def write(self, parts: Sequence[Buffer], now: int) -> bool:  # hot
-        """False when the kernel's queue is full.
+        """False when the kernel's queue is full, or when it has no memory now.
+
+        The blocks for a larger frame than 64 KiB may be missing for long: `gso_max` falls.
 
         A frame that the kernel refuses for any other reason (interface down, bad header) is lost,
         as on a wire, and counted in `write_errors`.
@@ -146,6 +156,8 @@ class TunDevice:
             return False
         except OSError as error:
             if error.errno == errno.ENOBUFS:
+                if sum(map(len, parts)) > READ_SIZE:
+                    self.gso_max = MAX_PACKET
                 return False
             if error.errno == errno.EINVAL and len(parts) > IOV_MAX:
                 return self.write([b"".join(parts)], now)
@@ -160,6 +172,12 @@ class TunDevice:
         self._file.close()
         self._tun.close()
         self._fd = -1
+
+
+def _largest_super_segment() -> int:
+    """What this kernel takes from us, in bytes."""
+    version = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    return BIG_PACKET if version >= BIG_TCP_SINCE else MAX_PACKET
 
 
 def kernel_side(address: str) -> IPInterface:

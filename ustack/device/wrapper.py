@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ustack.device.base import Device
+from ustack.wire.ipv4 import MAX_PACKET
 
 
 class WrapperDevice:
@@ -10,7 +11,7 @@ class WrapperDevice:
 
     def __init__(self, inner: Device) -> None:
         self.mtu = inner.mtu
-        self.gso_max = inner.gso_max
+        self.gso_max = min(inner.gso_max, MAX_PACKET)  # what looks into frames knows no BIG TCP
         self.checksum_offload = inner.checksum_offload
         self._inner = inner
 

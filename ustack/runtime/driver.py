@@ -76,6 +76,7 @@ class Driver:
         self.closed = False
         self._clock = clock
         self._fd = -1
+        self._gso_max = device.gso_max  # as the stack knows it
         self._now = 0  # of the running turn
         self._answered = False  # in the last turn users were told something, or a SYN was answered
         self._single_reads = 0  # so many of the next frames are read one by one
@@ -324,6 +325,9 @@ class Driver:
 
     def _wait_until_writable(self) -> None:
         self._device_full = True
+        if self.device.gso_max < self._gso_max:
+            self._gso_max = self.device.gso_max
+            self.stack.carries(self._gso_max)
         if self._fd >= 0:
             self.loop.add_writer(self._fd, self._writable)
 

@@ -3,7 +3,7 @@
 `Output.emit` is one of the three places where speed comes first: it runs once per packet.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2s
 from ipaddress import ip_address, ip_interface
@@ -21,7 +21,7 @@ from ustack.wire import Buffer, ipv4, ipv6, virtio
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.checksum import checksum, fold, ones_sum, pseudo_sum
 from ustack.wire.ecn import set_ecn_bits
-from ustack.wire.ipv4 import TCP
+from ustack.wire.ipv4 import MAX_PACKET, TCP
 from ustack.wire.tcp import ACK
 
 Write = Callable[[Sequence[Buffer], int], bool]
@@ -30,6 +30,7 @@ MIN_MTU_IPV4 = 68  # bytes, RFC 791 §3.2; also the floor for path MTU (RFC 1191
 MIN_MTU_IPV6 = 1280  # RFC 8200 §5
 PATH_MTU_LIFETIME_US = 600 * 1_000_000  # RFC 1191 §6.3, RFC 8201 §5.3: 10 minutes
 MAX_PATH_MTUS = 4096  # destinations remembered
+PARTS = 2  # a burst leaves in so many frames at least: the peer begins with the first
 MAX_QUEUE = 4096  # frames that wait for a device that is full; further answers are dropped
 
 _WORD = Struct("!H")
@@ -204,6 +205,7 @@ class Output:
     __slots__ = (
         "_dscp",
         "_gso",
+        "_larger",
         "_offload",
         "_probe",
         "_ttl",
@@ -217,6 +219,7 @@ class Output:
     def __init__(self, config: StackConfig, probe: Probe | None) -> None:
         self._offload = config.checksum_offload
         self._gso = config.gso_max > 0
+        self._larger = config.gso_max // MAX_PACKET  # super-segments in one frame, BIG TCP: over 1
         self._ttl = config.tcp.ttl
         self._dscp = config.tcp.dscp
         self._probe = probe
@@ -241,6 +244,16 @@ class Output:
                 if self._probe is not None:
                     self._probe.sent(parts, note, now)
         return True
+
+    def carries(self, gso_max: int) -> None:
+        """The device takes packets of up to `gso_max` bytes from now on; the loss of larger ones
+        that wait is TCP's to repair."""
+        self._larger = gso_max // MAX_PACKET
+        self.queue = [
+            (parts, note)
+            for parts, note in self.queue
+            if sum(map(len, parts)) <= virtio.HEADER_LEN + gso_max
+        ]
 
     def end(self) -> None:
         """The flush is over: no device to write to."""
@@ -280,7 +293,7 @@ class Output:
         start, segments = template.start, 1
         if size > mss and self._gso:
             if size > tcb.snd.gso_limit:
-                return self._emit_burst(tcb, seq, flags, window, options, payload[0], size, note)
+                return self._emit_burst(tcb, seq, flags, window, options, payload, size, note)
             start = template.super_start(mss, length)
             segments = -(-size // mss)
         ack = tcb.rcv.nxt & MASK32 if flags & ACK else 0
@@ -345,24 +358,31 @@ class Output:
         flags: int,
         window: int,
         options: bytes,
-        text: Buffer,
+        payload: Sequence[Buffer],
         size: int,
         note: str,
     ) -> bool:  # hot
-        """`emit` of super-segments, each of SND.GSO_LIMIT bytes: what they share is found once."""
+        """`emit` of many super-segments of SND.GSO_LIMIT bytes: what they share is found once."""
         template: HeaderTemplate = tcb.header  # type: ignore[assignment]
-        step, mss = tcb.snd.gso_limit, tcb.snd.mss
-        length, segments = 20 + len(options), step // mss
+        mss, length = tcb.snd.mss, 20 + len(options)
         start, first, middle = template.super_start(mss, length), template.first, template.middle
         ends, ident, version = template.ends, template.ident, template.version
-        total = 20 + length + step
-        ip_sum = template.ip_sum + total - 1
         fields = tcb.rcv.nxt & MASK32, length << 10 | flags, window
-        pseudo = (template.pseudo + length + step - 1) % 65535 + 1
-        view = memoryview(text)
         note = tcb.note or note
         write = self._write if self._probe is None else None
-        for at in range(0, size, step):
+        step = tcb.snd.gso_limit
+        if self._larger > 1 and write is not None and version == 4:
+            step *= max(min(self._larger, size // step // PARTS), 1)
+        at = taken = 0
+        for parts in _cut(payload, step):
+            if taken != min(step, size - at):  # only the last may be shorter
+                taken = min(step, size - at)
+                total = 20 + length + taken
+                pseudo = (template.pseudo + length + taken - 1) % 65535 + 1
+                segments = taken // mss
+                if total > MAX_PACKET:
+                    total = 0  # BIG TCP: the length is that of the frame
+                ip_sum = template.ip_sum + total - 1
             number = seq + at & MASK32
             if version == 4:
                 check = 65534 - (ip_sum + ident) % 65535
@@ -371,7 +391,7 @@ class Output:
                 )
             else:
                 header = _V6_TCP.pack(start, first, total - 20, ends, number, *fields, pseudo, 0)
-            frame = (header + options, view[at : at + step])
+            frame = (header + options, *parts)
             if not (write(frame, self.now) if write is not None else self.send(frame, note)):
                 self.full = True
                 if not at:
@@ -380,8 +400,9 @@ class Output:
                 write = self._write = _refuse  # until the next flush: nothing is to overtake it
             ident = ident + segments & 0xFFFF
             if self.tracer is not None:
-                self.tracer.sent(tcb, seq + at, flags, window, options, step, note, self.now)
+                self.tracer.sent(tcb, seq + at, flags, window, options, taken, note, self.now)
             note = ""
+            at += taken
         template.ident = ident
         tcb.counters.segments_out += size // mss
         tcb.note = ""
@@ -511,6 +532,24 @@ class Output:
         else:
             head = ipv6.encode(src, dst, protocol, len(payload), hop_limit=self._ttl, dscp=dscp)
         self.send((virtio.PLAIN + head + payload,), note)
+
+
+def _cut(pieces: Sequence[Buffer], size: int) -> Iterator[list[Buffer]]:
+    """The same bytes in lists of `size` bytes; the last may have fewer."""
+    parts: list[Buffer] = []
+    room = size
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            part = view[:room]
+            view = view[room:]
+            parts.append(part)
+            room -= len(part)
+            if not room:
+                yield parts
+                parts, room = [], size
+    if parts:
+        yield parts
 
 
 def _refuse(parts: Sequence[Buffer], now: int) -> bool:

@@ -472,6 +472,10 @@ class Stack:
         if tcb.events:
             self._eventful[tcb] = None
 
+    def carries(self, gso_max: int) -> None:
+        """The device takes packets of up to `gso_max` bytes from now on (see `Device`)."""
+        self._output.carries(gso_max)
+
     def next_deadline(self) -> int | None:
         """When `handle_timeouts` and `flush` should run next (µs), None: when something happens."""
         if (self._dirty or self._output.queue) and not self._output.full:

@@ -22,6 +22,7 @@ from ustack.tcp.seq import MASK32
 from ustack.tcp.state import SYN_RECEIVED, set_state
 from ustack.tcp.tcb import NEVER, READABLE, Tcb, option_bytes
 from ustack.wire import Buffer
+from ustack.wire.ipv4 import MAX_PACKET
 from ustack.wire.tcp_options import Options, encode_bsd_syn_options, encode_options
 
 DEFAULT_MSS_IPV4 = 536  # bytes; RFC 9293 §3.7.1, MUST-15
@@ -32,7 +33,6 @@ NOP_NOP_TS = 0x0101080A  # its layout (RFC 7323 appendix A)
 MAX_WSCALE = 14  # RFC 7323 §2.3
 AT_ONCE = 2  # `mtu_probing`: path MTU probes from the start
 MAX_OPTIONS = 40  # bytes, RFC 9293 §3.1
-MAX_IP_PACKET = 65535  # bytes
 IPV4_TCP_HEADERS = 40  # bytes
 IPV6_TCP_HEADERS = 60
 ISN_TICK_US = 4  # RFC 9293 §3.4.1: the clock of initial sequence numbers
@@ -270,7 +270,7 @@ def resize_segments(tcb: Tcb) -> None:
     if snd.una > snd.iss:
         size = min(size, max(_half_window(snd.max_wnd), LEAST_SEGMENT))
     snd.mss = max(size - signature_size(tcb), 8)
-    room = min(tcb.gso_max, MAX_IP_PACKET) - tcb.fixed_headers - MAX_OPTIONS
+    room = min(tcb.gso_max, MAX_PACKET) - tcb.fixed_headers - MAX_OPTIONS
     if tcb.signature is not None:
         room = 0  # each segment has a digest of its own
     snd.gso_limit = max(room // snd.mss, 1) * snd.mss
@@ -307,5 +307,5 @@ def _half_window(window: int) -> int:
 
 def clamp_receive_mss(config: TcpConfig, mtu: int, headers: int) -> int:
     """The MSS to announce: what the interface's MTU can carry (MUST-67), or the user's cap."""
-    mss = min(mtu, MAX_IP_PACKET) - headers
+    mss = min(mtu, MAX_PACKET) - headers
     return min(mss, config.mss) if config.mss is not None else mss

@@ -52,7 +52,8 @@ def split(frame: bytes) -> list[bytes]:
     A TCP super-segment is cut every gso_size bytes of payload: SEQ and the IPv4 identification
     go on, FIN and PSH stay for the last piece, CWR for the first (RFC 3168 §6.1.2). Any other
     frame comes back alone and complete. URG is repeated as it is: Linux builds no super-segment
-    in urgent mode. Raises MalformedPacket when the virtio header contradicts the packet.
+    in urgent mode. It may be one of BIG TCP. Raises MalformedPacket when the virtio header
+    contradicts the packet.
     """
     if len(frame) < HEADER_LEN:
         raise MalformedPacket("virtio-truncated")
@@ -67,7 +68,7 @@ def split(frame: bytes) -> list[bytes]:
     header = tcp.decode(packet, csum_start, len(packet))
     payload_start = csum_start + header.data_offset
     # The field holds the pseudo-header's sum: take the whole's length out, each piece's go in.
-    pseudo = header.checksum + (~(len(packet) - csum_start) & 0xFFFF)
+    pseudo = header.checksum + 0xFFFF - fold(len(packet) - csum_start)
     frames: list[bytes] = []
     for start in range(payload_start, max(len(packet), payload_start + 1), gso_size):
         payload = packet[start : start + gso_size]
@@ -105,7 +106,7 @@ def split(frame: bytes) -> list[bytes]:
 def _check_ip(packet: memoryview, gso_type: int, csum_start: int) -> int | None:
     """The IPv4 identification, None for IPv6, of a whole TCP packet that begins at csum_start."""
     if gso_type == GSO_TCPV4:
-        v4 = ipv4.decode(packet, 0)
+        v4 = ipv4.decode(packet, 0, big=True)
         fragment = v4.more_fragments or v4.fragment_offset
         if v4.total_length == len(packet) and v4.header_len == csum_start and not fragment:
             if v4.protocol == ipv4.TCP:

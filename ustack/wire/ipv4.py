@@ -16,6 +16,7 @@ from ustack.wire.checksum import checksum, ones_sum
 # header checksum, source, destination
 HEADER = struct.Struct("!BBHHHBBH4s4s")
 HEADER_LEN = 20  # bytes, without options; RFC 791 §3.1
+MAX_PACKET = 65_535  # bytes; Total Length has 16 bits
 MAX_OPTIONS_LEN = 40  # bytes; IHL has four bits: 15 words - 5
 
 DONT_FRAGMENT = 0x4000  # RFC 791 §3.1, in the flags+offset word
@@ -53,10 +54,12 @@ class Ipv4(NamedTuple):
     options: bytes  # as on the wire, padding included
 
 
-def decode(packet: Buffer, start: int) -> Ipv4:
+def decode(packet: Buffer, start: int, *, big: bool = False) -> Ipv4:
     """The header at `packet[start:]`; version, both lengths and the header checksum are right.
 
-    Raises MalformedPacket. Options are not looked into: see `walk_options`.
+    `big`: a total length of 0 stands for all of a packet that is longer than the field can say
+    (BIG TCP, only seen between a host and its own interfaces). Raises MalformedPacket. Options
+    are not looked into: see `walk_options`.
     """
     available = len(packet) - start
     if available < HEADER_LEN:
@@ -71,6 +74,8 @@ def decode(packet: Buffer, start: int) -> Ipv4:
         raise MalformedPacket("ipv4-header-length")
     if header_len > available:
         raise MalformedPacket("ipv4-truncated")
+    if big and not total_length and available > MAX_PACKET:
+        total_length = available
     if total_length < header_len:
         raise MalformedPacket("ipv4-total-length")
     if total_length > available:
