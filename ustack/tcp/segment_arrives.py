@@ -216,7 +216,11 @@ def predicted(
             tail_loss.schedule(tcb, now)
     else:
         una = snd.una
-    if acked or snd.wl1 < nxt or (snd.wl1 == nxt and window << snd.wscale > snd.wnd):
+    if (
+        acked
+        or snd.wl1 < nxt
+        or (snd.wl1 == nxt and (not window or window << snd.wscale > snd.wnd))
+    ):
         snd.wnd = window = window << snd.wscale
         if window > snd.max_wnd:
             window_grew(tcb, window)
