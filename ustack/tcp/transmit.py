@@ -307,13 +307,14 @@ def _send_text(tcb: Tcb, now: int, emit: Emit, budget: int) -> bool:  # hot
 
 
 def _is_lone(tcb: Tcb, snd: SendSequence) -> bool:  # hot
-    """With nothing in flight: all that is queued fits one segment, and nothing holds it back."""
+    """With nothing in flight: all that is queued, with the FIN, fits one segment, and nothing holds
+    it back."""
     size = tcb.send_buffer.end - snd.nxt
     return (
-        0 < size <= snd.mss
-        and size <= snd.wnd
+        size <= snd.mss
+        and size + tcb.fin_queued <= snd.wnd
         and tcb.recovery.phase is OPEN
-        and not (tcb.fin_queued or tcb.cork or tcb.send_full)
+        and not (tcb.cork or tcb.send_full)
         and snd.up is None
         and tcb.marks is None
         and tcb.mtu is None
@@ -323,26 +324,35 @@ def _is_lone(tcb: Tcb, snd: SendSequence) -> bool:  # hot
 
 
 def _send_lone(tcb: Tcb, now: int, emit: Emit) -> bool:  # hot
-    """What `_send_text` does in a dialogue: each message is one segment. False: device full."""
+    """What `_send_text` does in a dialogue: each message is one segment, and so is the FIN if it
+    does not go with the last. False: device full."""
     assert tcb.congestion is not None
-    snd, buffer = tcb.snd, tcb.send_buffer
+    snd, buffer, fin = tcb.snd, tcb.send_buffer, tcb.fin_queued
     start, end = snd.nxt, buffer.end
+    size = end - start
     _resume(tcb, tcb.congestion, now)
     tcb.override = False
-    flags = ACK | PSH if buffer.push_at(end) else ACK
-    options, size = timestamps(tcb, now), end - start
-    if not emit(
-        tcb, start, flags, window_field(tcb), options, buffer.views(start, end), size, 0, ""
-    ):
+    flags = ACK | FIN if fin else ACK
+    text: Sequence[Buffer] = ()
+    if size:
+        text = buffer.views(start, end)
+        if buffer.push_at(end):
+            flags |= PSH
+    options = timestamps(tcb, now)
+    if not emit(tcb, start, flags, window_field(tcb), options, text, size, 0, ""):
         return False
     text_left(tcb, start, end, now)
+    if fin:
+        snd.fin = end
+        end += 1
     mss = snd.mss
-    if size != mss:
+    slack = mss - (end - start)
+    if slack > 0:
         snd.small_end = end
     snd.nxt = end
     if end > snd.max:
         snd.max = end
-    tcb.scoreboard.sent(start, end, now, mss - size)
+    tcb.scoreboard.sent(start, end, now, slack)
     tcb.usage.sent(start, end, mss, False)
     tail_loss.after_lone_segment(tcb, now)
     tcb.timers.persist = NEVER
