@@ -12,6 +12,7 @@ from tools.simulation.extras import random_scenario
 from tools.simulation.goodput import SNAPSHOT, table
 from tools.simulation.world import World
 from ustack.tcp.segment_arrives import predicted
+from ustack.wire.tcp import FIN
 
 SEEDS = range(100_000, 100_040)
 TWICE = (100_003, 100_017)
@@ -43,10 +44,12 @@ def test_header_prediction_changes_no_packet(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = Counter[bool]()
+    fins = Counter[bool]()
 
     def counting(*segment: Any) -> bool:
         taken = predicted(*segment)
         used[taken] += 1
+        fins[taken] += segment[6] & FIN
         return taken
 
     def never(*_segment: Any) -> bool:
@@ -60,6 +63,7 @@ def test_header_prediction_changes_no_packet(
         World(random_scenario(seed), folder).run()
         captures.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert used[True] > 0
+    assert fins[True] > 0
     assert captures[0] == captures[1]
 
 

@@ -8,11 +8,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 
 from ustack.config import StackConfig, TcpConfig
-from ustack.errors import (
-    AddressNotAvailable,
-    MalformedPacket,
-    UsageError,
-)
+from ustack.errors import AddressNotAvailable, MalformedPacket, UsageError
 from ustack.stack.active_open import ActiveOpen
 from ustack.stack.arrivals import Arrivals
 from ustack.stack.connections import Connections
@@ -36,14 +32,11 @@ from ustack.stack.trains import MIN_FRAME, train
 from ustack.stack.udp import Udp, UdpPort
 from ustack.tcp import ack_policy, memory_pressure, user_calls
 from ustack.tcp.congestion import REGISTRY
-from ustack.tcp.handshake import (
-    NOP_NOP_TS,
-    timestamps,
-)
+from ustack.tcp.handshake import NOP_NOP_TS, timestamps
 from ustack.tcp.memory_pressure import QUANTUM
 from ustack.tcp.receive_buffer import COPY_BELOW
 from ustack.tcp.segment import Segment
-from ustack.tcp.segment_arrives import continued, predicted, segment_arrives
+from ustack.tcp.segment_arrives import PREDICTABLE, continued, predicted, segment_arrives
 from ustack.tcp.seq import unwrap
 from ustack.tcp.state import CLOSED, TIME_WAIT
 from ustack.tcp.tcb import ACCEPTABLE, CONNECTED, NEVER, READABLE, Tcb
@@ -54,7 +47,7 @@ from ustack.wire import Buffer
 from ustack.wire import tcp as wire_tcp
 from ustack.wire.ecn import ecn_field
 from ustack.wire.ipv4 import TCP
-from ustack.wire.tcp import ACK, FIN, PSH, SYN
+from ustack.wire.tcp import FIN, SYN
 from ustack.wire.virtio import CHECKSUM_KNOWN
 
 PURE_ACK_SIZES = (V4_SIZE, V6_SIZE)
@@ -95,6 +88,7 @@ class Stack:
         self.path_mtus = services.path_mtus
         self._probe = probe
         self._tracer = tracer
+        self._watched = probe is not None or tracer is not None
         self._flows = services.flows
         self._table = self._flows.table
         self._wheel = services.wheel
@@ -148,7 +142,6 @@ class Stack:
         if count == 1:  # a dialogue
             self.input(frames[0], now)
             return
-        watched = self._probe is not None or self._tracer is not None
         while index < count:
             frame = frames[index]
             index += 1
@@ -160,7 +153,7 @@ class Stack:
                     continue
             self._leader = None
             self.input(frame, now)
-            if self._leader is not None and len(frame) >= MIN_FRAME and not watched:
+            if self._leader is not None and len(frame) >= MIN_FRAME and not self._watched:
                 index += self._take_train(self._leader, frames, index, now)
 
     def _take_train(self, tcb: Tcb, frames: Sequence[bytes], index: int, now: int) -> int:  # hot
@@ -214,18 +207,15 @@ class Stack:
                 plain = True
             else:
                 tsval, tsecr = None, 0
-        if type(found) is Tcb and plain and flags | PSH == ACK | PSH and not self.memory.full:
+        if type(found) is Tcb and plain and flags in PREDICTABLE and not self.memory.full:
             # a view of a small piece costs more than a copy
             payload: Buffer = (
                 frame[text:end] if end - text < COPY_BELOW else memoryview(frame)[text:end]
             )
             if predicted(found, raw_seq, raw_ack, window, tsval, tsecr, flags, payload, now):
                 self._leader = found
-                if self._probe is not None:
-                    self._probe.received(frame, "", now)
-                if self._tracer is not None:
-                    nxt, una, size = found.rcv.nxt, found.snd.una, len(payload)
-                    self._tracer.received(found, flags, nxt - size, una, size, window, (), now)
+                if self._watched:
+                    self._show_predicted(found, frame, flags, len(payload), window, now)
                 self._arrived(found, now)
                 return None
         seg = Segment()
@@ -254,6 +244,19 @@ class Stack:
             read_options(seg, frame, at + 20, text, found)
         self._arrives(found, seg, now)
         return None
+
+    def _show_predicted(
+        self, tcb: Tcb, frame: bytes, flags: int, size: int, window: int, now: int
+    ) -> None:
+        """The segment in `frame` was as predicted, with `size` bytes of text; maybe it was a FIN,
+        of which `tcb.note` tells."""
+        note, tcb.note = tcb.note, ""
+        if self._probe is not None:
+            self._probe.received(frame, note, now)
+        if self._tracer is not None:
+            length = size + (flags & FIN)
+            nxt, una = tcb.rcv.nxt, tcb.snd.una
+            self._tracer.received(tcb, flags, nxt - length, una, length, window, (), now)
 
     def _arrives(self, tcb: Tcb, seg: Segment, now: int) -> None:  # hot
         """SEGMENT ARRIVES for a connection, and what the stack has to do about the outcome."""

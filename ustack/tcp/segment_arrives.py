@@ -53,11 +53,18 @@ from ustack.tcp.tcb import (
     Tcb,
     finish,
 )
-from ustack.tcp.text_arrives import old_text, receive_text, text_after_fin, urgent_arrives
+from ustack.tcp.text_arrives import (
+    old_text,
+    receive_text,
+    take_fin,
+    text_after_fin,
+    urgent_arrives,
+)
 from ustack.tcp.timestamp_echo import measure_for_window, measure_round_trip
 from ustack.wire import Buffer
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 
+PREDICTABLE = frozenset({ACK, ACK | PSH, ACK | FIN, ACK | PSH | FIN})  # flags; see `predicted`
 SYN_AGAIN_US = 2_000  # Linux TCP_TIMEOUT_MIN at 1000 Hz
 PAWS_IDLE_US = 24 * 24 * 3600 * 1_000_000  # RFC 7323 §5.5: TS.Recent is stale after 24 days
 
@@ -157,7 +164,7 @@ def predicted(
     A connection that is established and has nothing unusual going on gets, nearly always, the next
     text in order, or an ACK of what it has sent, or both. Those need a third of the questions that
     `segment_arrives` asks, and the effect is the same; tests/netsim compares the two byte by byte.
-    `seq` and `ack` are as on the wire; `flags` are ACK, or ACK and PSH.
+    `seq` and `ack` are as on the wire; `flags` are PREDICTABLE: a FIN may be there, too.
     False: it is not that segment, and nothing was done.
     """
     rcv, snd, board, receive_buffer = tcb.rcv, tcb.snd, tcb.scoreboard, tcb.receive_buffer
@@ -168,7 +175,7 @@ def predicted(
     if (
         tcb.state is not ESTABLISHED
         or seq != nxt & MASK32
-        or nxt + size > rcv.adv
+        or nxt + size + (flags & FIN) > rcv.adv
         or acked > flight
         or receive_buffer.held
         or rcv.fin is not None
@@ -188,7 +195,7 @@ def predicted(
             or board.highest_sacked > snd.una
         ):
             return False
-    elif not size:  # a duplicate ACK, or a new window
+    elif not (size or flags & FIN):  # a duplicate ACK, or a new window
         return False
     tcb.counters.segments_in += 1
     if tsval is not None and nxt == tcb.last_ack_sent and tcb.ts_on:  # RFC 7323 §4.3
@@ -246,6 +253,9 @@ def predicted(
             measure_for_window(tcb, tsecr, size, now)
         if tcb.config.ack_every_second_segment and tcb.ack_owed >= 2 * rcv.mss_seen:
             tcb.flush_now = True
+    if flags & FIN:
+        rcv.fin = rcv.nxt
+        take_fin(tcb)
     return True
 
 
@@ -258,7 +268,9 @@ def continued(tcb: Tcb, texts: Sequence[Buffer], now: int) -> bool:  # hot
     rcv, receive_buffer, counters = tcb.rcv, tcb.receive_buffer, tcb.counters
     size = sum(map(len, texts))
     nxt = rcv.nxt + size
-    if nxt > rcv.adv or tcb.closed or rcv.mss_seen < rcv.mss or tcb.config.ack_every_second_segment:
+    if nxt > rcv.adv or tcb.closed or rcv.fin is not None:
+        return False
+    if rcv.mss_seen < rcv.mss or tcb.config.ack_every_second_segment:
         return False
     if tcb.ato != ATO_US:
         for text in texts:
@@ -434,9 +446,34 @@ def _text_on_syn_answered(tcb: Tcb, fast: FastOpen, ack: int, resent: bool, now:
 
 def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
     """Process SEG.ACK and SEG.WND. True: our FIN has just been acknowledged."""
+    snd = tcb.snd
+    ack, una, fin = seg.ack, snd.una, snd.fin
+    if fin is not None and ack > fin and tcb.state is LAST_ACK and tcb.detached:
+        return True  # all is over, and nobody will ask what the path was like
+    window = seg.wnd << snd.wscale
+    if ack != una or tcb.scoreboard.in_flight or seg.sack or tcb.tail_probe_end is not None:
+        _digest_ack(tcb, seg, window, now)
+    # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
+    # acknowledges more was sent later, even if its text is older (a retransmission). The window
+    # must come along with SND.UNA, or the right edge would move without the peer's word. And a
+    # smaller window that comes with no news at all was overtaken by the larger one.
+    if ack > una or (ack == una and snd.wl2 <= ack and _moves_window(tcb, seg, window)):
+        if not snd.wnd and window:
+            _window_opened(tcb, now)
+        snd.wnd = window
+        if window > snd.max_wnd:
+            window_grew(tcb, window)
+        snd.wl1, snd.wl2 = seg.seq, ack
+        if tcb.rcv.fin is not None and seg.seq > tcb.rcv.fin:
+            snd.wl1 = tcb.rcv.nxt  # see _moves_window
+    return fin is not None and una <= fin < ack
+
+
+def _digest_ack(tcb: Tcb, seg: Segment, window: int, now: int) -> None:  # hot
+    """Process SEG.ACK where something is in flight, or was: what arrived, what is lost, and what
+    that says of the path. `window`: SEG.WND, bytes."""
     snd, board, congestion = tcb.snd, tcb.scoreboard, tcb.congestion
     ack, una = seg.ack, snd.una
-    window = seg.wnd << snd.wscale
     assert congestion is not None
     flight = board.in_flight
     padding = board.padding
@@ -490,21 +527,6 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: int) -> bool:  # hot
             rates.on_ack(tcb, sampler, now)
         if acked > 0 and board.part_acked != ack:
             tail_loss.schedule(tcb, now)
-    # SND.WND, unless an older segment brings it (RFC 9293 §3.10.7.4). Linux: a segment that
-    # acknowledges more was sent later, even if its text is older (a retransmission). The window
-    # must come along with SND.UNA, or the right edge would move without the peer's word. And a
-    # smaller window that comes with no news at all was overtaken by the larger one.
-    if acked > 0 or (ack == snd.una and snd.wl2 <= ack and _moves_window(tcb, seg, window)):
-        if not snd.wnd and window:
-            _window_opened(tcb, now)
-        snd.wnd = window
-        if window > snd.max_wnd:
-            window_grew(tcb, window)
-        snd.wl1, snd.wl2 = seg.seq, ack
-        if tcb.rcv.fin is not None and seg.seq > tcb.rcv.fin:
-            snd.wl1 = tcb.rcv.nxt  # see _moves_window
-    fin = snd.fin
-    return fin is not None and una <= fin < ack
 
 
 def _advance(

@@ -431,7 +431,7 @@ def retire(tcb: Tcb) -> None:
     tcb.receive_buffer.drop_out_of_order()  # nothing will fill the gaps any more
     buffer = tcb.send_buffer
     buffer.release(buffer.end)
-    if not tcb.scoreboard.is_clean():
+    if not (tcb.detached or tcb.scoreboard.is_clean()):  # somebody may keep it
         tcb.scoreboard = Scoreboard()
     if tcb.marks is not None and tcb.marks.abandon():
         tcb.events |= REPORTED

@@ -65,7 +65,7 @@ def receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
     elif seg.len and not fin:
         tcb.ack_now = True  # nothing of it was inside the window
     if rcv.fin == rcv.nxt:
-        _take_fin(tcb)
+        take_fin(tcb)
         tcb.ack_now = tcb.ack_now or not fin  # it waited behind a gap that was filled
     return None
 
@@ -154,7 +154,7 @@ def _note_fin(tcb: Tcb, start: int, end: int) -> bool:
     return True
 
 
-def _take_fin(tcb: Tcb) -> None:
+def take_fin(tcb: Tcb) -> None:
     """RCV.NXT goes over the FIN: the peer has no more to send (RFC 9293 §3.10.7.4, eighth)."""
     rcv = tcb.rcv
     room = rcv.adv - rcv.nxt
