@@ -617,19 +617,25 @@ class Scoreboard:
             last += 1
         del ranges[index + 1 : last], self._starts[index + 1 : last]
 
+    def _recount(self, entry: SentRange) -> None:
+        """If `entry` was cut for another segment size, or SACKed with others: it is cut for this
+        one now. Linux: all of the piece, even if only a part of it is sent again."""
+        if not -1 <= entry.slack < self.mss:
+            slack = -(entry.end - entry.start) % self.mss
+            change, entry.slack = slack - entry.slack, slack
+            self._gained(entry, change)
+
     def resend(self, start: int, end: int, now: int) -> int:
         """[start, end), the beginning of a range from `next_lost`, and perhaps more segments that
         are `collapsible`, has been sent again. Returns its weight."""
         index = bisect_left(self._starts, start)
         entry = self._ranges[index]
+        self._recount(entry)
         if entry.end > end:
             self._split(index, end)
         elif entry.end < end:
             self._collapse(index, end)
-        if not -1 <= entry.slack < self.mss:  # cut for another segment size, or SACKed with others
-            slack = -(end - start) % self.mss
-            change, entry.slack = slack - entry.slack, slack
-            self._gained(entry, change)
+            self._recount(entry)
         entry.resent = True
         entry.sent_at = now
         entry.origin = self.origin

@@ -390,7 +390,9 @@ def _send_burst(tcb: Tcb, limit: int, now: int, emit: Emit) -> int:  # hot
         at = end
     if at > start:
         text_left(tcb, start, at, now)
-        _now_in_flight(tcb, start, at, 0, now)
+        piece = step if tcb.config.cut_segments else at - start
+        for begin in range(start, at, piece):
+            _now_in_flight(tcb, begin, begin + piece, 0, now)
     return at - start
 
 
