@@ -60,7 +60,7 @@ class Arrivals:
         may reopen it.
         """
         if type(holder) is SynRequest:
-            return Checked(flow, _key(holder))
+            return Checked(flow, key_of(holder.listener.config, flow))
         if type(holder) is TimeWait and not flags & SYN:
             return None
         _, local, _, local_port = split_key(flow)
@@ -74,7 +74,9 @@ class Arrivals:
 
         `isn`: what our SYN must begin with, where `seg` ends a TIME-WAIT.
         """
-        _remote, local, _remote_port, local_port = split_key(flow)
+        _, local, remote_port, local_port = split_key(flow)
+        if not (remote_port and local_port):
+            raise MalformedPacket("tcp-port-zero")
         listener = self._flows.listener(local, local_port)
         flags = seg.flags
         if listener is None or flags & RST or flags & ACK or not flags & SYN:
@@ -133,8 +135,8 @@ class Arrivals:
         """A SYN with a valid cookie: its connection waits for accept already, and its text can be
         read (RFC 7413 §4.2.2)."""
         iss = self._connections.isn(flow, now)
-        opening = SynRequest(flow, listener, seg, iss, 0, now).opening()
         tcb = self._connections.make(flow, for_peer(listener.config, flow), iss, now)
+        opening = SynRequest(flow, listener, seg, iss, 0, now, tcb.rcv.mss).opening()
         receive_syn(tcb, opening, now)
         open_fast(tcb, seg.payload, cookie)
         tcb.listener = listener

@@ -13,7 +13,7 @@ from ustack.stack.active_open import ActiveOpen
 from ustack.stack.arrivals import Arrivals
 from ustack.stack.connections import Connections
 from ustack.stack.fast_open import FastOpenClient
-from ustack.stack.flows import check_port, flow_key, split_key
+from ustack.stack.flows import Flow, check_port, flow_key, split_key
 from ustack.stack.ip import Write, packed_address
 from ustack.stack.ip_input import START, IpInput
 from ustack.stack.listener import Listener
@@ -233,7 +233,7 @@ class Stack:
         seg.options = None
         if type(found) is not Tcb:
             seg.seq, seg.ack, seg.ecn = raw_seq, raw_ack, ecn_field(frame, START)
-            self._arrives_at_no_tcb(key, seg, frame, (at + 20, text), now)
+            self._arrives_at_no_tcb(key, found, seg, frame, (at + 20, text), now)
             return None
         if found.ecn is not None:
             seg.ecn = ecn_field(frame, START)
@@ -340,25 +340,27 @@ class Stack:
             read_options(seg, frame, start + 20, text, found)
             self._arrives(found, seg, now)
             return
-        self._arrives_at_no_tcb(flow, seg, frame, (start + 20, text), now)
+        self._arrives_at_no_tcb(flow, found, seg, frame, (start + 20, text), now)
 
     def _arrives_at_no_tcb(
-        self, flow: bytes, seg: Segment, frame: bytes, options: tuple[int, int], now: int
+        self,
+        flow: bytes,
+        found: Flow | None,
+        seg: Segment,
+        frame: bytes,
+        options: tuple[int, int],
+        now: int,
     ) -> None:
-        """`seg`, with raw numbers, is for a record, a listener, or nobody. frame[slice(*options)]:
-        its options."""
-        found = self._table.get(flow)
-        _, _, remote_port, local_port = split_key(flow)
+        """`seg`, with raw numbers, is for a record that was `found`, a listener, or nobody.
+        frame[slice(*options)]: its options."""
         checked = self._checked(flow, found, seg.flags)
         # else timestamps are all there is
         if seg.tsval is None or seg.flags & SYN or (checked is not None and checked.key):
             read_options(seg, frame, *options, None, checked)
         if found is not None:
             self._arrives_without_tcb(found, seg, now)  # type: ignore[arg-type]
-            return
-        if remote_port == 0 or local_port == 0:
-            raise MalformedPacket("tcp-port-zero")
-        self._arrives_at_listener(flow, seg, now, None)
+        else:
+            self._arrives_at_listener(flow, seg, now, None)
 
     # ------------------------------------------------------------------ time, output, events
 

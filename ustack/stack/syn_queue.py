@@ -13,7 +13,6 @@ from ustack.stack.ip import fixed_headers, flow_label
 from ustack.stack.listener import Listener
 from ustack.stack.services import Services
 from ustack.stack.syn_request import ECN_SHIFT, NO_WSCALE, SACK, TIMESTAMPS, Numbers, SynRequest
-from ustack.tcp.buffer_sizes import syn_window
 from ustack.tcp.ecn_handshake import CLASSIC, KIND, NONE, is_plain, syn_ack
 from ustack.tcp.fast_open import Cookie
 from ustack.tcp.handshake import (
@@ -80,7 +79,8 @@ class SynQueue:
         kept, and as it is not acknowledged the peer sends it again (Linux; RFC 9293 §3.10.7.2
         leaves it to us).
         """
-        request = SynRequest(flow, listener, seg, iss, self._ts_offset(listener, flow), now)
+        mss = self._mss(listener.config, flow)
+        request = SynRequest(flow, listener, seg, iss, self._ts_offset(listener, flow), now, mss)
         self._table[flow] = request
         self.count += 1
         listener.half_open += 1
@@ -127,8 +127,9 @@ class SynQueue:
             options.wscale, options.sack_permitted = None, False
         announced = options.mss or default_mss(fixed_headers(split_key(flow)[0]))
         iss = make_cookie(flow, self._secret, seg.seq, announced, now)
+        mss = self._mss(listener.config, flow)
         request = SynRequest(
-            flow, listener, seg, iss, self._ts_offset(listener, flow), now, cookie=True
+            flow, listener, seg, iss, self._ts_offset(listener, flow), now, mss, cookie=True
         )
         said = request.numbers()
         judged = said.flags >> ECN_SHIFT
@@ -142,7 +143,7 @@ class SynQueue:
             said,
             iss,
             SYN | ACK | syn_ack(listener.config, judged, 0, 0)[0],
-            self._window(said, request),
+            said.our_wnd,
             self._options(said, request, tsval),
             "SYN cookie",
         )
@@ -193,7 +194,7 @@ class SynQueue:
         said = request.numbers()
         config = request.listener.config
         nxt = said.irs + 1
-        edge = nxt + self._window(said, request)
+        edge = nxt + said.our_wnd
         seg.seq = seq = unwrap(seg.seq, nxt)
         seg.ack = unwrap(seg.ack, said.iss)
         flags, length = seg.flags, seg.len
@@ -282,13 +283,12 @@ class SynQueue:
         said = request.numbers()
         config = request.listener.config
         note = "SYN retransmission" if request.timeouts else ""
-        window = self._window(said, request)
         judged = said.flags >> ECN_SHIFT
         flags, acc_ecn = syn_ack(config, judged, request.sent, request.timeouts)
         options = self._options(
             said, request, (now // 1000 + said.ts_offset) & MASK32, acc_ecn, cookie
         )
-        self._segment(request, said, said.iss, SYN | ACK | flags, window, options, note)
+        self._segment(request, said, said.iss, SYN | ACK | flags, said.our_wnd, options, note)
         request.sent += 1
         request.sent_at = now
         self._rest(request, now)
@@ -299,12 +299,9 @@ class SynQueue:
         wait = min(config.initial_rto_us << request.timeouts, config.max_rto_us)
         self._wheel.insert(request, now + wait, now)
 
-    def _window(self, said: Numbers, request: SynRequest) -> int:
-        """Of the SYN,ACK."""
-        config = request.listener.config
-        headers = fixed_headers(split_key(request.flow)[0])
-        mss = clamp_receive_mss(config, self._config.mtu, headers)
-        return syn_window(config, mss, bool(said.flags & TIMESTAMPS) and config.timestamps)
+    def _mss(self, config: TcpConfig, flow: bytes) -> int:
+        """Ours, as the SYN,ACK says it."""
+        return clamp_receive_mss(config, self._config.mtu, fixed_headers(split_key(flow)[0]))
 
     def _options(
         self,
@@ -318,12 +315,11 @@ class SynQueue:
         config = request.listener.config
         timestamps = said.flags & TIMESTAMPS and config.timestamps
         wscale = said.wscale != NO_WSCALE and config.window_scaling
-        headers = fixed_headers(split_key(request.flow)[0])
         signs = key_of(config, request.flow) is not None
         room = MAX_OPTIONS - SIGNATURE_SIZE if signs else MAX_OPTIONS
         options = encode_syn_options(
             config,
-            mss=clamp_receive_mss(config, self._config.mtu, headers),
+            mss=self._mss(config, request.flow),
             wscale=wanted_wscale(config) if wscale else None,
             sack_permitted=bool(said.flags & SACK) and config.sack,
             tsval=tsval if timestamps else None,
@@ -332,15 +328,17 @@ class SynQueue:
             cookie=cookie,
             room=room,
         )
-        over = headers + len(options) > self._config.mtu or len(options) > room  # or near 68 bytes
-        if over and (acc_ecn or cookie is not None):
-            return self._options(said, request, tsval)
-        return options
+        if not acc_ecn and cookie is None:
+            return options
+        headers = fixed_headers(split_key(request.flow)[0])
+        if headers + len(options) <= self._config.mtu and len(options) <= room:
+            return options
+        return self._options(said, request, tsval)  # an MTU near 68 bytes
 
     def _acknowledge(self, request: SynRequest, said: Numbers, now: int) -> None:
         """Answer what is not acceptable; the right edge stays where the SYN,ACK has put it."""
         config = request.listener.config
-        window = self._window(said, request)
+        window = said.our_wnd
         if said.wscale != NO_WSCALE and config.window_scaling:
             window >>= wanted_wscale(config)
         options = b""

@@ -7,6 +7,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from ustack.stack.listener import Listener
+from ustack.tcp.buffer_sizes import syn_window
 from ustack.tcp.ecn_handshake import judge_syn, with_plain
 from ustack.tcp.handshake import Opening
 from ustack.tcp.md5_signature import key_of
@@ -15,15 +16,15 @@ from ustack.tcp.tcb import NEVER
 from ustack.wire.tcp_options import Options
 
 # SEG.SEQ of the SYN, our ISN, TSval, timestamp offset, window, MSS (0: not offered),
-# window scale (NO_WSCALE: not offered), flags
-_PACKED = Struct("!IIIIHHBB")
+# window scale (NO_WSCALE: not offered), flags; the window of our SYN,ACK
+_PACKED = Struct("!IIIIHHBBH")
 NO_WSCALE = 0xFF
 SACK, TIMESTAMPS = 1, 2
 ECN_SHIFT = 2  # the other bits of the flags are what ecn_handshake.judge_syn says
 
 
 class Numbers(NamedTuple):
-    """What the SYN said, and our ISN."""
+    """What the SYN said, our ISN and our window."""
 
     irs: int
     iss: int
@@ -33,6 +34,7 @@ class Numbers(NamedTuple):
     mss: int
     wscale: int
     flags: int
+    our_wnd: int
 
 
 class SynRequest:
@@ -65,10 +67,11 @@ class SynRequest:
         iss: int,
         ts_offset: int,
         now: int,
+        mss: int,
         *,
         cookie: bool = False,
     ) -> None:
-        """`cookie`: of a SYN that nothing is remembered of."""
+        """`mss`: ours. `cookie`: of a SYN that nothing is remembered of."""
         self.flow = flow
         self.listener = listener
         options = seg.options or Options()
@@ -77,6 +80,7 @@ class SynRequest:
         gives_way = flags and not cookie and key_of(listener.config, flow) is not None
         if options.tsval is not None and not gives_way:
             flags |= TIMESTAMPS
+        timestamps = bool(flags & TIMESTAMPS) and listener.config.timestamps
         flags |= judge_syn(listener.config, seg) << ECN_SHIFT
         self._packed = _PACKED.pack(
             seg.seq,
@@ -87,6 +91,7 @@ class SynRequest:
             options.mss or 0,
             NO_WSCALE if options.wscale is None else options.wscale,
             flags,
+            syn_window(listener.config, mss, timestamps),
         )
         self.sent = 0  # SYN,ACKs
         self.timeouts = 0
@@ -98,7 +103,7 @@ class SynRequest:
         self.slot: object = None
 
     def numbers(self) -> Numbers:
-        """What the SYN said, and our ISN."""
+        """What the SYN said, our ISN and our window."""
         return Numbers._make(_PACKED.unpack(self._packed))
 
     def opening(self) -> Opening:

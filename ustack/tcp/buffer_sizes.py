@@ -21,17 +21,18 @@ OVERHEAD_RECORD = 256  # bytes; ... and the record that describes it
 
 def largest_window(config: TcpConfig) -> int:
     """What the receive buffer may ever grow to: the window scale is chosen for it."""
-    largest = max(config.receive_buffer_initial, config.receive_buffer_max)
-    if config.receive_buffer is not None:
-        largest = config.receive_buffer
-    return min(largest, config.window_clamp or largest)
+    largest = config.receive_buffer
+    if largest is None:
+        largest = max(config.receive_buffer_initial, config.receive_buffer_max)
+    return min(largest, config.window_clamp) if config.window_clamp else largest
 
 
 def first_window(config: TcpConfig, mss: int, timestamps: bool) -> int:
     """The window to begin with. Linux: whole segments, as large as our MSS and the agreed options
     make them; without `linux_windows` only where autotuning begins."""
     window = config.receive_buffer or config.receive_buffer_initial
-    window = min(window, config.window_clamp or window)
+    if config.window_clamp:
+        window = min(window, config.window_clamp)
     if config.receive_buffer is not None and not config.linux_windows:
         return window
     size = mss - TIMESTAMP_OPTION if timestamps else mss

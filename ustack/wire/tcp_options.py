@@ -38,6 +38,8 @@ SACK_BLOCK = 8  # bytes
 
 _HALF = struct.Struct("!H")
 _TIMESTAMPS = struct.Struct("!II")  # TSval, TSecr
+_MSS_OPTION = struct.Struct("!BBH")  # kind, length, MSS
+_TIMESTAMPS_OPTION = struct.Struct("!BBII")  # kind, length, TSval, TSecr
 _EDGES = struct.Struct("!II")  # left, right edge of one SACK block
 _ALIGNED_TIMESTAMPS = struct.Struct("!III")  # the layout below, TSval, TSecr
 _NOP_NOP_TIMESTAMPS = NOP << 24 | NOP << 16 | TIMESTAMPS << 8 | 10  # RFC 7323 appendix A
@@ -196,11 +198,12 @@ def encode_options(
     """
     out = b""
     if mss is not None:
-        out += struct.pack("!BBH", MSS, 4, mss)
+        out += _MSS_OPTION.pack(MSS, 4, mss)
     if tsval is not None:
         out += bytes((SACK_PERMITTED, 2) if sack_permitted else (NOP, NOP))
-        out += struct.pack("!BBII", TIMESTAMPS, 10, tsval, tsecr)
-    out += acc_ecn + bytes((NOP,)) * (-len(acc_ecn) % 4)
+        out += _TIMESTAMPS_OPTION.pack(TIMESTAMPS, 10, tsval, tsecr)
+    if acc_ecn:
+        out += acc_ecn + bytes((NOP,)) * (-len(acc_ecn) % 4)
     if sack_permitted and tsval is None:
         out += bytes((NOP, NOP, SACK_PERMITTED, 2))
     if wscale is not None:
@@ -213,8 +216,7 @@ def encode_options(
         cookie += fast_open + bytes((NOP,)) * (-len(cookie + fast_open) % 4)
         if len(out + cookie) <= room:
             out += cookie
-    blocks = sack[: max(0, (room - len(out) - 4) // 8)]
-    if blocks:
+    if sack and (blocks := sack[: max(0, (room - len(out) - 4) // 8)]):
         out += bytes((NOP, NOP, SACK, 2 + 8 * len(blocks)))
         for left, right in blocks:
             out += _EDGES.pack(left, right)
@@ -236,14 +238,14 @@ def encode_bsd_syn_options(
     Receivers take any order (RFC 9293 §3.1, MUST-64); the value fields of wide options lie on even
     or 32-bit boundaries, and End of Option List comes before the padding.
     """
-    out = struct.pack("!BBH", MSS, 4, mss)
+    out = _MSS_OPTION.pack(MSS, 4, mss)
     if wscale is not None:
         out += bytes((NOP, WINDOW_SCALE, 3, wscale))
     if sack_permitted:
         out += bytes((SACK_PERMITTED, 2))
     if tsval is not None:
         out += bytes((NOP,)) * ((2 - len(out)) % 4)
-        out += struct.pack("!BBII", TIMESTAMPS, 10, tsval, tsecr)
+        out += _TIMESTAMPS_OPTION.pack(TIMESTAMPS, 10, tsval, tsecr)
     if fast_open is not None and len(out) + 2 + len(fast_open) <= MAX_OPTIONS_LEN:
         out += bytes((FAST_OPEN, 2 + len(fast_open))) + fast_open
     return out + bytes((END,)) * (-len(out) % 4)
