@@ -182,11 +182,9 @@ class Driver:
         for _ in range(LINGER_ROUNDS):
             if not self._answered or self._turn_pending or self._device_full:
                 return
-            if self.stack.acks_held:
+            if self.stack.acks_held or self._fd < 0:
                 return
             for _ in range(LINGER_READS):
-                if self._fd < 0:
-                    return
                 now = clock()
                 if receive(now):
                     break
@@ -221,15 +219,16 @@ class Driver:
     def _receive(self, now: int) -> int:  # hot
         """A batch of frames is in the stack. What is left over is read in the loop's next round.
 
-        Returns how many frames there were. After a small lone one the next is probably alone too:
-        for some frames, no time is spent on hearing from the descriptor that there are no more.
+        Returns how many frames there were, -1: the device is gone. After a small lone one the next
+        is probably alone too: for some frames, no time is spent on hearing from the descriptor that
+        there are no more.
         """
         budget = 1 if self._single_reads else READ_BUDGET
         try:
             frames = self.device.read(budget, now)
         except OSError as error:
             self._device_gone(error, now)
-            return 0
+            return -1
         if not frames and self._fd >= 0:
             return 0
         count = len(frames)

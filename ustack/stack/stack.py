@@ -53,10 +53,10 @@ from ustack.wire.virtio import CHECKSUM_KNOWN
 PURE_ACK_SIZES = (V4_SIZE, V6_SIZE)
 FLUSH_BUDGET = 4  # turns of connections in one flush; then input has its turn
 
-# IPv4 without options or IPv6, then TCP: total or payload length, (v4: fragment,) SEQ, ACK,
-# offset and flags, window, urgent pointer
-_V4_TCP = Struct("!2xH2xH16xIIHH2xH")
-_V6_TCP = Struct("!4xH38xIIHH2xH")
+# virtio_net_hdr, IPv4 without options or IPv6, then TCP: total or payload length, (v4: fragment,)
+# SEQ, ACK, offset and flags, window, urgent pointer
+_V4_TCP = Struct("!12xH2xH16xIIHH2xH")
+_V6_TCP = Struct("!14xH38xIIHH2xH")
 _TIMESTAMP = Struct("!III")
 
 
@@ -138,10 +138,10 @@ class Stack:
     def input_batch(self, frames: Sequence[bytes], now: int) -> None:  # hot
         """Digest frames that the device had at once; as `input` for each, but for pure ACKs that
         the next frame supersedes. Never raises."""
-        count, index = len(frames), 0
-        if count == 1:  # a dialogue
+        if len(frames) == 1:  # a dialogue
             self.input(frames[0], now)
             return
+        count, index = len(frames), 0
         while index < count:
             frame = frames[index]
             index += 1
@@ -170,7 +170,7 @@ class Stack:
         version = frame[START] if size > 0 else 0
         if version == 0x45 and size >= 40 and frame[19] == TCP:
             total, fragment, raw_seq, raw_ack, offset_flags, window, urgent = _V4_TCP.unpack_from(
-                frame, START
+                frame
             )
             if fragment & 0x3FFF or not 40 <= total <= size:
                 return self._ip_input.input(frame, now)
@@ -178,9 +178,7 @@ class Stack:
                 raise MalformedPacket("ipv4-checksum")
             at, key = 30, frame[22:34]
         elif version >> 4 == 6 and size >= 60 and frame[16] == TCP:
-            total, raw_seq, raw_ack, offset_flags, window, urgent = _V6_TCP.unpack_from(
-                frame, START
-            )
+            total, raw_seq, raw_ack, offset_flags, window, urgent = _V6_TCP.unpack_from(frame)
             total += 40
             if total > size or total < 60:
                 return self._ip_input.input(frame, now)
@@ -189,19 +187,19 @@ class Stack:
             return self._ip_input.input(frame, now)
         found = self._table.get(key)
         if found is None:
-            remote, local, _, _ = split_key(key)
-            self._ip_input.check_addresses(remote, local)
+            self._ip_input.check_addresses(*split_key(key)[:2])
         end = START + total
-        text = at + (offset_flags >> 12) * 4
-        if text > end or text < at + 20:
+        header = (offset_flags >> 12) * 4
+        text = at + header
+        if text > end or header < 20:
             raise MalformedPacket("tcp-data-offset")
         if not frame[0] & CHECKSUM_KNOWN:
             verify_checksum(frame, at, end, key)
         flags = offset_flags & 0x1FF
         tsval: int | None = None
         tsecr = 0
-        plain = text - at == 20
-        if text - at == 32:
+        plain = header == 20
+        if header == 32:
             layout, tsval, tsecr = _TIMESTAMP.unpack_from(frame, at + 20)
             if layout == NOP_NOP_TS:
                 plain = True
@@ -398,28 +396,26 @@ class Stack:
         False in that case: call again when it is writable. With much to send, flush stops after a
         while to let input in; `next_deadline` then says "now".
         """
-        output = self._output
-        if not self._dirty and not output.queue:
+        output, dirty = self._output, self._dirty
+        if not (dirty or output.queue):
             self.acks_held = False
             return True
-        if again and len(self._dirty) == 1 and not output.queue:
-            tcb = self._dirty[0]  # a dialogue
-            if tcb.events & READABLE and ack_policy.only_acks(tcb):
-                self.acks_held = True
-                return True
+        alone = dirty[0] if len(dirty) == 1 else None  # a dialogue
         if output.queue:
             self.replied = True
+        elif again and alone is not None and alone.events & READABLE:
+            if ack_policy.only_acks(alone):
+                self.acks_held = True
+                return True
         if not output.begin(write, now):
             output.end()
             return False
-        emit = output.emit
         budget = FLUSH_BUDGET
-        full = False
-        if len(self._dirty) == 1:
-            if self._flush_lone(self._dirty[0], now, again):
+        if alone is not None:
+            if self._flush_lone(alone, now, again):
                 return not output.full
             budget -= 1
-            full = output.full
+        emit, full = output.emit, output.full
         held: list[Tcb] = []
         while self._dirty and not full and budget > 0:
             batch, self._dirty = self._dirty, []
@@ -496,8 +492,9 @@ class Stack:
         for subject in waiting:
             if type(subject) is Tcb and subject.listener is not None:
                 continue  # not accepted yet: nobody to tell
-            if subject.events:
-                taken.append((subject, subject.events))
+            events = subject.events
+            if events:
+                taken.append((subject, events))
                 subject.events = 0
         return taken
 

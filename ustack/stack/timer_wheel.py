@@ -167,10 +167,12 @@ class TimerWheel:
 
     def _clear(self, tick: int) -> None:
         """There are no entries: go on from `tick`. What cancelled ones have left is forgotten."""
+        self._tick = tick
+        if self._next == NOTHING:  # none was filed since the last time
+            return
         for level, occupied in enumerate(self._occupied):
             if occupied:
                 self._occupied[level] = 0
                 if occupied & (occupied - 1):  # a single slot, empty now, may serve again
                     self._levels[level] = [None] * SLOTS
-        self._tick = tick
         self._next = NOTHING

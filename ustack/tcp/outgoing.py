@@ -170,5 +170,5 @@ def text_left(tcb: Tcb, start: int, end: int, now: int) -> None:  # hot
         tcb.events |= REPORTED
     if tcb.stalled_since == NEVER:
         tcb.stalled_since = now
-    if tcb.timers.user == NEVER and tcb.config.user_timeout_us is not None:
+    if tcb.config.user_timeout_us is not None and tcb.timers.user == NEVER:
         tcb.timers.user = now + tcb.config.user_timeout_us

@@ -428,7 +428,8 @@ def retire(tcb: Tcb) -> None:
     tcb.timers.stop()
     tcb.syn_due = False
     tcb.probe_due = ""
-    tcb.receive_buffer.drop_out_of_order()  # nothing will fill the gaps any more
+    if tcb.receive_buffer.held:
+        tcb.receive_buffer.drop_out_of_order()  # nothing will fill the gaps any more
     buffer = tcb.send_buffer
     buffer.release(buffer.end)
     if not (tcb.detached or tcb.scoreboard.is_clean()):  # somebody may keep it

@@ -197,7 +197,8 @@ def close(tcb: Tcb, now: int) -> None:
     if tcb.state is FIN_WAIT_2 and tcb.config.fin_wait_2_timeout_us < 0:
         abort(tcb, now)
         return
-    tcb.receive_buffer.drop_unread()
+    if tcb.receive_buffer.readable:
+        tcb.receive_buffer.drop_unread()
     shutdown(tcb, now)
     if tcb.state is FIN_WAIT_2:
         tcb.timers.fin_wait_2 = now + tcb.config.fin_wait_2_timeout_us

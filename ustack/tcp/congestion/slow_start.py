@@ -140,9 +140,12 @@ class HyStartPlusPlus:
         if self._acked > self._round_end:
             self._begin_round(in_flight)
         if rtt_us is not None:
-            self._round_min_rtt = min(self._round_min_rtt, rtt_us)
+            if rtt_us < self._round_min_rtt:
+                self._round_min_rtt = rtt_us
             self._samples += 1
-        growth = acked if self.paced else min(acked, self._cap)
+        growth = acked
+        if acked > self._cap and not self.paced:
+            growth = self._cap
         if self._baseline != UNKNOWN:
             growth //= self.CSS_GROWTH_DIVISOR
         if self._samples >= self.N_RTT_SAMPLE:
