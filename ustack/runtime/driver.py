@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ustack.device.base import Device
 from ustack.stack.listener import Listener
@@ -178,19 +178,27 @@ class Driver:
         for the loop is delayed by LINGER_READS empty reads, or by LINGER_ROUNDS full batches;
         other processes of this CPU get their turn; a quiet stack sleeps.
         """
-        clock, receive = self._clock, self._receive
+        clock, read, pause = self._clock, self.device.read, os.sched_yield
         for _ in range(LINGER_ROUNDS):
             if not self._answered or self._turn_pending or self._device_full:
                 return
             if self.stack.acks_held or self._fd < 0:
                 return
-            for _ in range(LINGER_READS):
-                now = clock()
-                if receive(now):
-                    break
-                os.sched_yield()
+            budget = self._budget()
+            now = clock()
+            try:
+                for _ in range(LINGER_READS):
+                    frames = read(budget, now)
+                    if frames:
+                        break
+                    pause()
+                    now = clock()
+                else:
+                    return
+            except OSError as error:
+                self._device_gone(error, now)
             else:
-                return
+                self._digest(frames, budget, now)
             self._turn(now)
 
     def _timer_fired(self) -> None:
@@ -216,21 +224,23 @@ class Driver:
         self.wake_ups += 1
         self._turn(self._clock(), again=False)
 
-    def _receive(self, now: int) -> int:  # hot
-        """A batch of frames is in the stack. What is left over is read in the loop's next round.
-
-        Returns how many frames there were, -1: the device is gone. After a small lone one the next
-        is probably alone too: for some frames, no time is spent on hearing from the descriptor that
-        there are no more.
-        """
-        budget = 1 if self._single_reads else READ_BUDGET
+    def _receive(self, now: int) -> None:  # hot
+        """A batch of frames is in the stack. What is left over is read in the loop's next round."""
+        budget = self._budget()
         try:
             frames = self.device.read(budget, now)
         except OSError as error:
             self._device_gone(error, now)
-            return -1
-        if not frames and self._fd >= 0:
-            return 0
+        else:
+            self._digest(frames, budget, now)
+
+    def _budget(self) -> int:  # hot
+        """How many frames to ask for. After a small lone one the next is probably alone too: for
+        some frames, no time is spent on hearing from the descriptor that there are no more."""
+        return 1 if self._single_reads else READ_BUDGET
+
+    def _digest(self, frames: Sequence[bytes], budget: int, now: int) -> None:  # hot
+        """The device had `frames`, of `budget` that it was asked for."""
         count = len(frames)
         if count:
             self.stack.input_batch(frames, now)
@@ -245,7 +255,6 @@ class Driver:
             self._device_full = False
             if count == budget:
                 self._frames_wait()
-        return count
 
     def _turn(self, now: int, again: bool = True) -> None:  # hot
         """After anything happened: packets out, events up, timer re-armed. In that order.
