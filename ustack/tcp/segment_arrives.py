@@ -540,6 +540,7 @@ def _advance(
     elif whole and tcb.ts_on and tsval is not None and tsecr:
         measure_round_trip(tcb, tsecr, now)
     buffer.release(ack)
+    empty = buffer.end == buffer.start
     if tcb.marks is not None and tcb.marks.acknowledged(ack, now):
         tcb.events |= REPORTED
     tcb.counters.bytes_acked += acked
@@ -553,8 +554,8 @@ def _advance(
         tcb.stalled_since = now
     else:
         timers.rto = NEVER
-        tcb.stalled_since = now if buffer.end > buffer.start else NEVER
-        if tcb.chronograph is not None and buffer.end == buffer.start:
+        tcb.stalled_since = NEVER if empty else now
+        if empty and tcb.chronograph is not None:
             tcb.chronograph.idle(now)
     if user_timeout is not None:
         timers.user = now + user_timeout if tcb.stalled_since != NEVER else NEVER
@@ -562,7 +563,7 @@ def _advance(
         timers.user = NEVER
     if tcb.mtu is not None and tcb.mtu.size and ack >= tcb.mtu.end:
         mtu_probing.acknowledged(tcb)
-    if buffer.end == buffer.start:
+    if empty:
         tcb.events |= DRAINED
     if tcb.send_full:
         _tell_writer(tcb, now)

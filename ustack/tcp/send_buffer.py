@@ -168,7 +168,7 @@ class SendBuffer:
         if self._tail is not None and end > self.end - len(self._tail):
             self._seal()
         starts, chunks = self._starts, self._chunks
-        if start == self.start and end == self.end and len(chunks) == 1 and start == starts[0]:
+        if end == self.end and len(chunks) == 1 and start == starts[0]:
             return [chunks[0]]  # a dialogue: one write, sent as a whole
         index = bisect_right(starts, start) - 1
         chunk, offset = chunks[index], start - starts[index]
