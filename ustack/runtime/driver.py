@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 READ_BUDGET = 64  # frames per batch; a device may give fewer
 SINGLE_READS = 8  # frames that are read one by one after a batch of one ...
 SMALL_FRAME = 4096  # bytes; ... unless one is larger: a bulk transfer has begun
-LINGER_READS = 8  # of some 2 µs each; a kernel peer's turn-around is 10 to 15 µs
+LINGER_READS = 12  # of some 1.2 µs each; a kernel peer's turn-around is 10 to 15 µs
 LINGER_ROUNDS = 16  # batches before the rest of the loop gets its chance
 MAX_ROUNDS = 8  # flush and events up, before the rest of the loop gets its chance
 
