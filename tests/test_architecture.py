@@ -39,7 +39,7 @@ TCP_ROWS: list[set[str]] = [
     {"recovery", "fast_open"},
     {"tcb"},
     {"ack_policy", "memory_pressure", "emit"},
-    {"ecn", "tail_loss", "buffer_sizes", "rates", "md5_signature"},
+    {"ecn", "tail_loss", "buffer_sizes", "rates", "md5_signature"} | {"sack_compression"},
     {"accurate_ecn", "pieces"},
     {"ecn_handshake"},
     {"handshake"},

@@ -60,6 +60,9 @@ class TcpConfig:
     acks_await_reader: bool = False  # True: as Linux, no second segment is ACKed while it is unread
     ack_every_second_segment: bool = False  # True: the letter of SHLD-19 also inside one batch
     quick_acks: int = 16  # so many ACKs go at once, at first and after a pause (Linux quickack)
+    compressed_acks: int = 44  # so many behind a gap may be one (Linux tcp_comp_sack_nr); 0: none
+    compressed_ack_us: int = 1000  # they wait no longer; Linux tcp_comp_sack_delay_ns
+    compressed_ack_slack_us: int = 100  # or a little; Linux tcp_comp_sack_slack_ns
     dialogue_threshold: int = 1  # answers until ACKs wait for the next; Linux tcp_pingpong_thresh
 
     # Options offered
@@ -147,6 +150,9 @@ class TcpConfig:
         _within("accecn_option_beacon", self.accecn_option_beacon, 0, 255)
         _within("delayed_ack_us", self.delayed_ack_us, 0, 499_999)  # MUST-40
         _within("delayed_ack_max_us", self.delayed_ack_max_us, 0, 499_999)
+        _within("compressed_acks", self.compressed_acks, 0, 255)
+        _within("compressed_ack_us", self.compressed_ack_us, 0, 499_999)
+        _within("compressed_ack_slack_us", self.compressed_ack_slack_us, 0, 499_999)
         _within("dialogue_threshold", self.dialogue_threshold, 1, 255)
         _within("sws_override_us", self.sws_override_us, 100_000, SECOND)  # RFC 9293 §3.8.6.2.1
         _within("reordering", self.reordering, 1, 300)

@@ -8,7 +8,7 @@ from ustack.wire.tcp_options import SACK
 
 
 def receiving(version: int) -> tuple[Host, Peer, Tcb]:
-    host = Host(version)
+    host = Host(version, TcpConfig(compressed_acks=0))
     peer = Peer(host)
     return host, peer, peer.establish(sack=True)
 

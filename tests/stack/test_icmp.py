@@ -448,7 +448,7 @@ def test_the_smallest_mtus_of_the_rfcs_are_believed() -> None:
 
 def test_sack_blocks_are_left_out_where_they_do_not_fit_the_path() -> None:
     # 68 octets: IP 20, TCP 20, timestamps 12, and no more than one block
-    host = Host()
+    host = Host(tcp=TcpConfig(compressed_acks=0))
     peer = Peer(host)
     tcb = peer.establish(sack=True, tsval=5)
     host.send(tcb, b"x" * 100)

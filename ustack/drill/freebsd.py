@@ -34,6 +34,7 @@ def as_freebsd(tcp: TcpConfig) -> TcpConfig:
         receive_buffer_max=2 << 20,  # kern.ipc.maxsockbuf decides on the window scale: 6
         cut_segments=0,  # PSH where the send buffer becomes empty
         acks_await_reader=False,
+        compressed_acks=0,
         quick_acks=0,  # every second segment, or after ...
         delayed_ack_us=40_000,  # ... net.inet.tcp.delacktime
         delayed_ack_max_us=40_000,

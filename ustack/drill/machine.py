@@ -44,6 +44,9 @@ def counters(stack: Stack | None) -> dict[str, int]:
     tcbs = stack.connections() if stack else []
     connections = [tcb.counters for tcb in tcbs]
     found["TcpExtTCPChallengeACK"] = sum(each.challenge_acks for each in connections)
+    found["TcpExtTCPAckCompressed"] = sum(
+        tcb.compression.saved for tcb in tcbs if tcb.compression is not None
+    )
     found["TcpExtBeyondWindow"] = sum(each.beyond_window for each in connections)
     found["TcpInSegs"] = sum(each.segments_in for each in connections)
     found["TcpOutSegs"] = sum(each.segments_out for each in connections)

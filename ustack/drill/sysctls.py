@@ -57,6 +57,13 @@ def _tcp(name: str, scale: int = 1) -> Setter:
     return write
 
 
+def _nanoseconds(name: str) -> Setter:
+    def write(environment: Environment, text: str) -> None:
+        environment.tcp = replace(environment.tcp, **{name: _number(text) // 1000})  # type: ignore[arg-type]
+
+    return write
+
+
 def _switch(name: str) -> Setter:
     def write(environment: Environment, text: str) -> None:
         environment.tcp = replace(environment.tcp, **{name: _number(text) != 0})  # type: ignore[arg-type]
@@ -258,6 +265,9 @@ _LINUX: Mapping[str, Setter] = {
     "tcp_min_tso_segs": _tcp("cut_segments"),
     "tcp_rto_min_us": _tcp("min_rto_us"),
     "tcp_rto_max_ms": _tcp("max_rto_us", 1000),
+    "tcp_comp_sack_nr": _tcp("compressed_acks"),
+    "tcp_comp_sack_delay_ns": _nanoseconds("compressed_ack_us"),
+    "tcp_comp_sack_slack_ns": _nanoseconds("compressed_ack_slack_us"),
     "ip_default_ttl": _tcp("ttl"),
     "ip_no_pmtu_disc": _no_path_mtu_discovery,
     "ip_local_port_range": _port_range,
@@ -305,7 +315,6 @@ _FIXED: Mapping[str, str] = {
     "tcp_app_win": "31",
     "tcp_autocorking": "0",
     "tcp_available_congestion_control": "",
-    "tcp_comp_sack_nr": "0",
     "tcp_dsack": "1",
     "tcp_fack": "0",
     "tcp_limit_output_bytes": "",
@@ -356,8 +365,8 @@ _ELSEWHERE = tuple(
 # The other settings of TCP and IP that Linux 6.18 has
 _OTHERS = frozenset(
     """tcp_allowed_congestion_control tcp_ao_aggregate_icmps tcp_backlog_ack_defer
-    tcp_child_ehash_entries tcp_comp_sack_delay_ns tcp_comp_sack_rtt_percent
-    tcp_comp_sack_slack_ns tcp_early_demux tcp_ehash_entries tcp_fwmark_accept tcp_l3mdev_accept
+    tcp_child_ehash_entries tcp_comp_sack_rtt_percent tcp_early_demux tcp_ehash_entries
+    tcp_fwmark_accept tcp_l3mdev_accept
     tcp_max_reordering tcp_min_rtt_wlen tcp_plb_cong_thresh tcp_plb_idle_rehash_rounds
     tcp_plb_rehash_rounds tcp_plb_suspend_rto_sec tcp_rcvbuf_low_rtt tcp_thin_dupack
     tcp_tw_recycle tcp_tw_reuse_delay tcp_max_ssthresh tcp_abc tcp_cookie_size
@@ -389,6 +398,9 @@ _DEFAULTS = {
     "tcp_moderate_rcvbuf": "1",
     "tcp_mtu_probing": "0",
     "tcp_min_tso_segs": "2",
+    "tcp_comp_sack_nr": "44",
+    "tcp_comp_sack_delay_ns": "1000000",
+    "tcp_comp_sack_slack_ns": "100000",
     "tcp_rmem": "4096 131072 6291456",
     "tcp_wmem": "4096 16384 4194304",
     "ip_default_ttl": "64",

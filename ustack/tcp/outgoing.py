@@ -129,6 +129,8 @@ def acknowledged(tcb: Tcb) -> None:
     """A segment with ACK = RCV.NXT has left: no ACK is owed."""
     if tcb.quick_acks and tcb.ack_owed:
         ack_policy.acknowledged(tcb)
+    if tcb.compression is not None:
+        tcb.compression.acknowledged()
     tcb.ack_now = tcb.ack_soon = tcb.flush_now = False
     tcb.ack_owed = tcb.pushed = 0
     tcb.timers.delayed_ack = NEVER

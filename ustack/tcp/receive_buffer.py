@@ -232,6 +232,14 @@ class ReceiveBuffer:
         self._recent.insert(0, start)
         del self._recent[4:]
 
+    def recency(self, start: int, end: int) -> int:
+        """How many blocks have changed since the one did that [start, end) touches, or all."""
+        for index, at in enumerate(self._recent):
+            block = self._blocks[bisect_left(self._starts, at)]
+            if block.start <= end and start <= block.end:
+                return index
+        return len(self._recent)
+
     def collect(self, nxt: int) -> int:
         """Move what is now in order to the reader and return the new RCV.NXT."""
         blocks = self._blocks

@@ -29,6 +29,7 @@ from ustack.tcp.window_usage import WindowUsage
 
 if TYPE_CHECKING:
     from ustack.tcp.ecn import Ecn
+    from ustack.tcp.sack_compression import SackCompression
 
 NEVER = 1 << 62  # µs; later than any deadline
 
@@ -204,6 +205,7 @@ class Tcb:
         "charged",
         "chronograph",
         "closed",
+        "compression",
         "config",
         "congestion",
         "cork",
@@ -352,6 +354,7 @@ class Tcb:
         self.sack_due = False  # something may have to be reported in SACK blocks
         self.flush_now = False  # this ACK must not be merged with later ones of the batch
         self.ack_owed = 0  # bytes received since the last ACK
+        self.compression: SackCompression | None = None  # from the first gap on
         self.quick_acks = 0  # ACKs still to be sent without delay
         self.dialogue = 0  # answers of ours in a row (Linux pingpong); see ack_policy
         self.ato = 0  # how long an ACK may wait, µs; 0: no text has come yet

@@ -1,7 +1,7 @@
 """The last steps of SEGMENT ARRIVES: the URG bit, the text and the FIN (RFC 9293 §3.10.7.4)."""
 
 from ustack.errors import ConnectionReset
-from ustack.tcp import ack_policy, buffer_sizes, memory_pressure
+from ustack.tcp import ack_policy, buffer_sizes, memory_pressure, sack_compression
 from ustack.tcp.segment import Reset, Segment
 from ustack.tcp.state import CLOSE_WAIT, FIN_WAIT_1, FIN_WAIT_2, PEER_FIN, RECEIVING, set_state
 from ustack.tcp.tcb import NEVER, READABLE, URGENT, Tcb, finish
@@ -55,7 +55,7 @@ def receive_text(tcb: Tcb, seg: Segment, now: int) -> Reset | None:  # hot
         payload = bytes(payload)  # a view of the rest would keep the whole frame in memory
 
     if start > nxt:
-        _wait_behind_a_gap(tcb, start, payload)
+        _wait_behind_a_gap(tcb, start, payload, now)
         return None
     if payload:
         if tcb.memory.full and not memory_pressure.may_take(tcb, len(payload)):
@@ -95,10 +95,11 @@ def text_after_fin(tcb: Tcb, seg: Segment) -> Reset | None:
     return None
 
 
-def _wait_behind_a_gap(tcb: Tcb, start: int, payload: Buffer) -> None:
+def _wait_behind_a_gap(tcb: Tcb, start: int, payload: Buffer, now: int) -> None:
     """`payload` does not begin at RCV.NXT. Its ACK is a duplicate (RFC 5681 §4.2)."""
     tcb.counters.out_of_order += 1
     tcb.sack_due = tcb.sack_on
+    crowded = sack_compression.crowds_out(tcb, start, start + len(payload))
     if payload:
         memory_pressure.insert(tcb, start, payload)
     size = min(len(payload), tcb.rcv.mss)
@@ -107,7 +108,8 @@ def _wait_behind_a_gap(tcb: Tcb, start: int, payload: Buffer) -> None:
         buffer_sizes.segment_size_known(tcb, size)
     if tcb.sack_on:  # Linux: else every duplicate ACK must look the same
         buffer_sizes.widen_window(tcb, len(payload), in_order=False)
-    tcb.ack_now = tcb.flush_now = True
+    if not sack_compression.may_wait(tcb, crowded, now):
+        tcb.ack_now = tcb.flush_now = True
 
 
 def _take_in_order(tcb: Tcb, seg: Segment, payload: Buffer, now: int) -> None:  # hot
@@ -117,6 +119,8 @@ def _take_in_order(tcb: Tcb, seg: Segment, payload: Buffer, now: int) -> None:  
     if receive_buffer.held:
         receive_buffer.insert(nxt, payload, in_order=True)
         nxt = receive_buffer.collect(nxt)
+        if receive_buffer.held:
+            sack_compression.part_filled(tcb, nxt)
         tcb.ack_now = True  # RFC 5681 §4.2: a gap was filled, in whole or in part
     else:
         receive_buffer.append(payload)

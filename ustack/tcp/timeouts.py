@@ -43,7 +43,8 @@ def timeout(tcb: Tcb, now: int) -> None:
             return
     if now >= timers.delayed_ack:
         timers.delayed_ack = NEVER
-        ack_policy.waited_in_vain(tcb)
+        if tcb.compression is None or not tcb.compression.expired():
+            ack_policy.waited_in_vain(tcb)
         tcb.ack_now = True
     if now >= timers.pace:
         timers.pace = NEVER  # what waits for it leaves with the next transmit
