@@ -1,15 +1,16 @@
 """What `tools/compare-goodput` measures with: aimed losses, wide links, the four pairs."""
 
+import asyncio
 import random
 from pathlib import Path
 
 import pytest
 
 from tests.device.frames import tcp_frame
-from tools.comparison import cells
+from tools.comparison import cells, episodes
 from tools.comparison.cells import Cell, Row
 from tools.comparison.links import Aimed, Wide
-from tools.comparison.transfers import PAIRS, World, run, world
+from tools.comparison.transfers import PAIRS, Pair, Transfer, World, run, world
 from ustack.device.faults import Faults, LinkConfig
 
 MSS = 1000
@@ -77,6 +78,36 @@ def test_the_grid_has_every_dimension() -> None:
     assert {cell.loss for cell in grid} == set(cells.LOSSES)
     assert len({(cell.buffer, cell.reorder) for cell in grid}) >= 4
     assert len(set(grid)) == len(grid)
+
+
+class StandInWorld:
+    """Every sender gets the rate its kind has, in Mbit/s; the machine stands still in `stalls`."""
+
+    def __init__(self, stalls: int = 0) -> None:
+        self.bridge = self
+        self.late: list[int] = []
+        self.began: list[str] = []
+        self._stalls = 2 * stalls
+
+    async def transfer(self, pair: Pair, links: object, *, seconds: float) -> Transfer:
+        self.began.append(pair[0])
+        self._stalls -= 1
+        self.late.append(100 if self._stalls < 0 else episodes.FAIR_STALL_US)
+        rate = {"ustack": 3, "kernel": 5}[pair[0]]
+        return Transfer(None, began_at=0, ended_at=8_000_000, received=rate * 1_000_000)
+
+
+def test_senders_take_turns_in_who_begins() -> None:
+    stand_in = StandInWorld()
+    found = asyncio.run(episodes.fairness(stand_in, 8.0, 2))  # type: ignore[arg-type]
+    assert found["ustack>kernel with kernel>kernel"] == [(3.0, 5.0), (3.0, 5.0)]
+    assert stand_in.began[:4] == ["ustack", "kernel", "kernel", "ustack"]
+
+
+def test_a_contest_in_which_the_machine_stood_still_is_measured_again() -> None:
+    stand_in = StandInWorld(stalls=1)
+    asyncio.run(episodes.fairness(stand_in, 8.0, 1))  # type: ignore[arg-type]
+    assert len(stand_in.began) == 2 * (1 + len(episodes.FAIR_CONTESTS))
 
 
 @pytest.mark.root

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeAlias
 
 import click
@@ -131,13 +132,15 @@ async def _megabyte(world_: World, console: Console) -> Result:
     return {"seconds": found, "ratios": ratios}
 
 
-async def _fairness(world_: World, console: Console, seconds: float) -> Result:
-    found = await episodes.fairness(world_, seconds)
-    title = f"Two senders on one bottleneck of 8 Mbit/s at 100 ms for {seconds:g} s, Mbit/s"
-    table = _table(title, "senders", ["first", "second", "first's share"])
-    for name, (first, second) in found.items():
-        share = first / (first + second)
-        table.add_row(name, f"{first:.2f}", f"{second:.2f}", f"{share:.0%}")
+async def _fairness(world_: World, console: Console, seconds: float, runs: int) -> Result:
+    found = await episodes.fairness(world_, seconds, runs)
+    title = f"Two senders on one bottleneck of 8 Mbit/s at 100 ms for {seconds:g} s"
+    table = _table(title, "senders", ["first's shares", "median", "both, Mbit/s"])
+    for name, rates in found.items():
+        shares = [one / ((one + other) or 1.0) for one, other in rates]
+        total = median(one + other for one, other in rates)
+        each = ", ".join(f"{share:.0%}" for share in shares)
+        table.add_row(name, each, f"{median(shares):.0%}", f"{total:.2f}")
     console.print(table)
     return {"mbit_per_s": found}
 
@@ -200,6 +203,13 @@ NAMES = ("grid", "repairs", "megabyte", "fairness", "fill")
     help="Measure nothing: traces of ustack and the kernel as senders, for tools/plot-trace.",
 )
 @click.option("--fair-seconds", type=float, default=60.0, show_default=True)
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Of fairness: a minute decides little, who has lost most in its slow start stays behind.",
+)
 def main(
     names: Sequence[str],
     congestion: str,
@@ -208,6 +218,7 @@ def main(
     seeds: int | None,
     record: Path | None,
     fair_seconds: float,
+    runs: int,
 ) -> None:
     """Runs NAMES (all when none is given): ustack>ustack, ustack>kernel, kernel>ustack beside
     kernel>kernel, at the same time over the same kind of link, with the same congestion control.
@@ -224,7 +235,7 @@ def main(
         "grid": partial(_grid, only=only, seeds=seeds),
         "repairs": _repairs,
         "megabyte": _megabyte,
-        "fairness": partial(_fairness, seconds=fair_seconds),
+        "fairness": partial(_fairness, seconds=fair_seconds, runs=runs),
         "fill": _fill,
     }
 
