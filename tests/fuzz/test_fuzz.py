@@ -29,6 +29,11 @@ def test_what_was_found_once_passes(path: Path) -> None:
     assert fails(Trace.load(path)) == ""
 
 
+def test_two_that_only_ask_whether_the_other_lives_are_at_rest() -> None:
+    """A lie acknowledged a FIN that never came: one end waits for more, the other for an answer."""
+    assert not run_seed(923_208).findings
+
+
 def test_the_same_seed_does_the_same() -> None:
     once, again = run_seed(3), run_seed(3)
     assert once == again and once.packets > 20

@@ -35,7 +35,8 @@ from ustack.config import StackConfig
 from ustack.errors import UStackError
 from ustack.stack.stack import Stack
 from ustack.tcp.state import SYN_RECEIVED, SYN_SENT
-from ustack.tcp.tcb import Tcb
+from ustack.tcp.tcb import NEVER, Tcb
+from ustack.tcp.timeouts import deadline
 from ustack.wire import Buffer, ipv4, virtio
 from ustack.wire.ecn import CE, ecn_field
 from ustack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
@@ -46,6 +47,7 @@ MASK32 = 0xFFFF_FFFF
 VARIANT_NAMES = sorted(set(VARIANTS) - {"crowded"})
 BARE_LIMIT = 300  # frames without text that two ends may exchange within one instant
 STEPS = 4000  # of a run
+MANY = 20_000  # things that happened; after so many a run is only waited for if there is news
 
 
 class Host:
@@ -142,7 +144,8 @@ class Pair:
             elif not self.move_on():
                 break
         while self.move_on():
-            pass
+            if self.lies and self.packets > MANY and self.only_asks():
+                break
         if not self.lies:
             self.check_conversation()
         for host in self.hosts:
@@ -163,6 +166,15 @@ class Pair:
             expect(tcb.closed, "the connection did not end:", describe(tcb))
             expect(tcb.error is None, "it ended in an error:", tcb.error)
             expect(host.delivered == other.text, "text is missing:", host.delivered)
+
+    def only_asks(self) -> bool:
+        """All that will ever happen is that keep-alives ask, and are answered: of a FIN that only
+        a lie acknowledged, neither end will say any more."""
+        live = [tcb for host in self.hosts for tcb in host.stack.connections()]
+        asking = [tcb for tcb in live if tcb.timers.keep_alive != NEVER]
+        return bool(asking and not self.wire) and all(
+            deadline(tcb) in (NEVER, tcb.timers.keep_alive) for tcb in live
+        )
 
     # ------------------------------------------------------------------ time and path
 
