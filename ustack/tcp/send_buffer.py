@@ -9,7 +9,7 @@ from ustack.wire import Buffer
 SMALL_WRITE = 4096  # bytes: smaller writes are gathered, so that the number of chunks stays small
 MAX_PUSH_MARKS = 64  # ends of writes remembered; with more waiting, the middle ones are forgotten
 MAX_SENT_MARKS = 256  # ends of writes remembered while they are in flight; then the newest win
-MAX_VIEWS = 64  # pieces of one segment handed to writev (IOV_MAX is 1024)
+MAX_VIEWS = 512  # pieces of one burst: it is of some 300 that are no SMALL_WRITE
 
 
 class SendBuffer:
