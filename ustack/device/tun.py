@@ -1,7 +1,7 @@
 """The Linux TUN device: our packets come from and go to the kernel's stack of this machine.
 
 Owns the descriptor and the kernel's side of the interface (addresses, MTU). With offload the
-kernel hands over super-segments of up to 64 KiB, takes them of up to 256 KiB, and leaves and
+kernel hands over super-segments of up to 64 KiB, takes them of up to 448 KiB, and leaves and
 completes checksums (IFF_VNET_HDR, TUNSETOFFLOAD); without, plain packets with complete checksums.
 """
 

@@ -11,6 +11,7 @@ the segment size; where all segments are full they are bytes.
 """
 
 from bisect import bisect_left, bisect_right, insort
+from operator import itemgetter
 
 from ustack.tcp.delivery_rate import Origin
 from ustack.tcp.sent_range import SentRange
@@ -18,6 +19,7 @@ from ustack.tcp.sent_range import SentRange
 DUP_THRESH = 3  # RFC 5681 §3.2, RFC 6675 §2
 NOWHERE = 1 << 62  # a position above all others
 MERGE_LIMIT = 1 << 20  # bytes: ranges sent at the same moment grow up to this
+_time = itemgetter(0)  # of a copy
 
 
 class Scoreboard:
@@ -696,7 +698,3 @@ class Scoreboard:
         self.bytes_resent += end - start
         self.retransmissions += 1
         return end - start + entry.slack
-
-
-def _time(copy: tuple[int, SentRange]) -> int:
-    return copy[0]
