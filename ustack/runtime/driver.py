@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from ustack.device.base import Device
@@ -33,22 +34,28 @@ def monotonic_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-class User:
-    """The owner of a connection or listener: what the runtime keeps in its `user` slot."""
+class User(ABC):
+    """The owner of a connection or listener: what the runtime keeps in its `user` slot, or None."""
 
     __slots__ = ()
 
+    @abstractmethod
     def notify(self, events: int) -> None:
         """Something happened to the connection or listener: flags of `ustack.tcp.tcb`."""
-        raise NotImplementedError
 
+
+class ClosableUser(User):
+    """One that the driver closes when it closes itself: see `Driver.add_user`."""
+
+    __slots__ = ()
+
+    @abstractmethod
     def close(self) -> None:
         """Ends in order; `Driver.remove_user` is called when that is done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abort(self) -> None:
         """Ends at once."""
-        raise NotImplementedError
 
 
 class Driver:
@@ -69,7 +76,7 @@ class Driver:
         self.stack = stack
         self.device = device
         self.loop = loop if loop is not None else asyncio.get_running_loop()
-        self.users: set[User] = set()  # closed with the driver
+        self.users: set[ClosableUser] = set()  # closed with the driver
         self.wake_ups = 0  # batches of work that the loop started
         self.callback_errors = 0  # exceptions that users' callbacks raised
         self.device_lost = asyncio.Event()  # the interface was removed under us
@@ -120,11 +127,11 @@ class Driver:
         self._posted.append((tcb, events))
         self.request_turn()
 
-    def add_user(self, user: User) -> None:
+    def add_user(self, user: ClosableUser) -> None:
         """`user` is closed when the driver is."""
         self.users.add(user)
 
-    def remove_user(self, user: User) -> None:
+    def remove_user(self, user: ClosableUser) -> None:
         """`user` has ended."""
         self.users.discard(user)
         self._check_idle()
@@ -279,8 +286,8 @@ class Driver:
                     break
                 self._answered = True
                 for subject, flags in events:
-                    user = subject.user
-                    if isinstance(user, User):
+                    user: User | None = subject.user  # type: ignore[assignment]  # see User
+                    if user is not None:
                         try:
                             user.notify(flags)
                         except Exception as error:  # noqa: BLE001 (the others go on)

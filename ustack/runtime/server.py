@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ustack.config import TcpConfig
 from ustack.errors import NotConnected, UsageError
-from ustack.runtime.driver import Driver, User
+from ustack.runtime.driver import ClosableUser, Driver
 from ustack.runtime.transport import SocketAddress, TcpTransport, normal_address, socket_address
 from ustack.stack.listener import Listener
 from ustack.tcp.tcb import ACCEPTABLE, Endpoint
@@ -31,7 +31,7 @@ class ServerSocket:
         return self.address
 
 
-class TcpServer(asyncio.AbstractServer, User):
+class TcpServer(asyncio.AbstractServer, ClosableUser):
     """Listens on `hosts`; each accepted connection gets a protocol. See `create_server`."""
 
     def __init__(

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar, cast
 
 from ustack.config import TcpConfig
 from ustack.errors import ConnectionAborted, NotConnected, UsageError, UStackError
-from ustack.runtime.driver import Driver, User
+from ustack.runtime.driver import ClosableUser, Driver
 from ustack.tcp.tcb import CLOSED_EVENT, CONNECTED, FIN_ACKED, READABLE, WRITABLE, Endpoint, Tcb
 from ustack.wire import Buffer
 
@@ -36,7 +36,7 @@ class ConnectionOwner(Protocol):
     def connection_ended(self, transport: "TcpTransport") -> None: ...
 
 
-class TcpTransport(_FlowControlMixin, User):
+class TcpTransport(_FlowControlMixin, ClosableUser):
     """One open connection. Made by `create_connection` and `TcpServer`, not by users.
 
     The stack's send buffer (`TcpConfig.send_buffer`) is to this transport what the kernel's socket
@@ -397,7 +397,7 @@ class TcpTransport(_FlowControlMixin, User):
         self._driver.remove_user(self)
 
 
-class _Opening(User):
+class _Opening(ClosableUser):
     """Owns a connection until it is ESTABLISHED."""
 
     __slots__ = ("_driver", "_tcb", "connected")

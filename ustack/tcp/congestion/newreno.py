@@ -29,6 +29,9 @@ class NewReno(LossBasedWindow):
         if ssthresh < INFINITE_SSTHRESH:
             self._slow_start = None
 
+    def on_resume(self, idle_us: int, now: int) -> None:
+        """Growth does not depend on the time."""
+
     def on_ack(
         self, acked: int, in_flight: int, rtt_us: int | None, app_limited: bool, now: int
     ) -> None:

@@ -3,6 +3,8 @@
 RFC 5681 §3.1 and §4.1, RFC 6928, RFC 2861 as Linux has it. How it grows is the controllers' own.
 """
 
+from abc import ABC, abstractmethod
+
 INFINITE_SSTHRESH = 1 << 60  # RFC 5681 §3.1: arbitrarily high at first
 MIN_SSTHRESH_SEGMENTS = 2  # RFC 5681 equation 4
 
@@ -12,7 +14,7 @@ def restart_window(mss: int) -> int:
     return min(4 * mss, max(2 * mss, 4380))
 
 
-class LossBasedWindow:
+class LossBasedWindow(ABC):
     """`cwnd` and `ssthresh`, bytes. A subclass says how to grow (`on_ack`) and cut (`on_loss`)."""
 
     __slots__ = ("_cautious", "_initial", "_initial_segments", "_mss", "_paced", "cwnd", "ssthresh")
@@ -43,9 +45,9 @@ class LossBasedWindow:
         window = min(segments * mss, max(2 * mss, segments * 1460))
         return min(window, restart_window(mss)) if self._cautious else window
 
+    @abstractmethod
     def on_loss(self, in_flight: int, now: int) -> None:
         """A recovery episode begins: set ssthresh."""
-        raise NotImplementedError
 
     def on_rto(self, in_flight: int, pipe: int, now: int, repeated: bool) -> None:
         """RFC 5681 §3.1: the loss window is one segment, beside what is not lost."""
@@ -63,6 +65,7 @@ class LossBasedWindow:
         if self.ssthresh < INFINITE_SSTHRESH:  # else the recovery began under another controller
             self.cwnd = max(self.ssthresh, self._mss)
 
+    @abstractmethod
     def on_resume(self, idle_us: int, now: int) -> None:
         """Nothing was in flight for `idle_us`."""
 
